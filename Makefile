@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh machine with git, make and Python 3.11 or newer:
+#   make demo    the console on sample runs, with an embedded Postgres
+#   make test    everything that is tested, browser included
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo demo-reset test check lint browser lock shots bench clean
+
+demo: .venv/installed
+	@$(BIN)/python manage.py demo
+
+demo-reset: .venv/installed
+	@$(BIN)/python -c "from pathlib import Path; from console import embedded; embedded.stop(Path('.data/postgres').resolve())"
+	rm -rf .data/postgres .data/demo-logins.json
+	@echo "The next 'make demo' starts over."
+
+test: lint browser
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	SECRET_KEY=check $(BIN)/python manage.py check
+	SECRET_KEY=check $(BIN)/python manage.py makemigrations --check --dry-run
+
+# Playwright's own Chromium where it can be had, else the system's.
+browser: .venv/installed
+	@$(BIN)/python -m tests.browser
+
+lock:
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock
+	uv pip compile pyproject.toml -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements-run.lock
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c "import sys; sys.exit('Countersign needs Python 3.11 or newer; name one with PYTHON=…' if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+clean:
+	rm -rf .venv .data staticfiles

@@ -1,0 +1,382 @@
+"""The only writer. One action = one transaction + its audit entry + a nudge on commit.
+
+Lock, then guard, then write. The order of locks is the same everywhere: the thread's advisory
+lock, the decision, the review.
+"""
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+from procrastinate.contrib.django import app as queue
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from approvals import audit
+from approvals.audit import CAPTURE, WORKER, Actor
+from approvals.clock import database_now
+from approvals.errors import (
+    AlreadyDecided,
+    ApprovalError,
+    Conflict,
+    Invalid,
+    Moved,
+    NotAllowed,
+    Stale,
+    TooLate,
+)
+from approvals.events import nudge
+from approvals.models import AuditEntry, Decision, Review
+from approvals.policies import Policy
+from approvals.present import pick
+from approvals.registry import registry
+from approvals.threads import head, lock_thread
+
+RESUME_TASK = "approvals.resume"
+LOST_AFTER = dt.timedelta(seconds=30)
+State = Decision.State
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a reviewer's form says: the state they were shown, and what they want sent."""
+
+    digest: str
+    checkpoint_id: str
+    key: uuid.UUID
+    edits: dict[str, Any] = field(default_factory=dict)
+
+
+def open_review(actor: Actor, review: Review) -> None:
+    audit.record(actor, AuditEntry.Action.OPENED, review=review)
+
+
+def refuse(actor: Actor, error: ApprovalError, **details: Any) -> None:
+    """Records an attempt that was refused, with what the person had written."""
+    audit.record(actor, AuditEntry.Action.REFUSED, note=str(error), **details)
+
+
+# A person decides
+
+
+def decide(actor: Actor, review_id: int, order: Order) -> Decision:
+    """Records a decision and queues its resumption; no checkpoint is touched before the window ends.
+
+    Raises Conflict when somebody or something was first, NotAllowed, Invalid. The same key sent
+    twice gives the first answer again.
+    """
+    try:
+        with transaction.atomic():
+            review = _locked_review(review_id)
+            known = Decision.objects.filter(idempotency_key=order.key).first()
+            if known is not None:
+                return _repeated(known, actor, review)
+            _guard(actor, review, order)
+            return _decide(actor, review, order)
+    except ApprovalError as error:
+        review = Review.objects.get(pk=review_id)
+        refuse(actor, error, review=review, after=order.edits or None)
+        raise
+
+
+def _locked_review(review_id: int) -> Review:
+    lock_thread(Review.objects.values_list("thread_id", flat=True).get(pk=review_id))
+    return Review.objects.select_for_update().get(pk=review_id)
+
+
+def _repeated(known: Decision, actor: Actor, review: Review) -> Decision:
+    if known.review_id != review.pk or known.actor_id != actor.user.pk:
+        raise Invalid("This form was used for another review. Open the review again.")
+    return known
+
+
+def _guard(actor: Actor, review: Review, order: Order) -> None:
+    policy = Policy(actor.user)
+    if not policy.may_decide(review):
+        raise NotAllowed
+    if review.interrupt_id:
+        raise NotAllowed(
+            "This run asked its question with interrupt(). Countersign shows such questions, "
+            "but cannot answer them yet."
+        )
+    if review.status == Review.Status.DECIDED:
+        raise AlreadyDecided
+    now_at = head(review.thread_id, review.checkpoint_ns)
+    if review.status == Review.Status.SUPERSEDED or now_at != review.checkpoint_id:
+        raise Moved(_moved_words(now_at))
+    if (order.digest, order.checkpoint_id) != (review.digest, review.checkpoint_id):
+        raise Stale
+
+
+def _moved_words(now_at: str | None) -> str:
+    if now_at is None:
+        return "The thread was deleted by another program."
+    return "The agent, or another program, moved the thread on since this page was made."
+
+
+def _decide(actor: Actor, review: Review, order: Order) -> Decision:
+    settings = registry().graphs[review.graph].review
+    now = database_now()
+    decision = Decision.objects.create(
+        review=review,
+        actor=actor.user,
+        action=Decision.Action.EDIT if order.edits else Decision.Action.APPROVE,
+        idempotency_key=order.key,
+        edits=order.edits,
+        values={**settings.approve, **order.edits},
+        decided_at=now,
+        apply_after=now + dt.timedelta(seconds=settings.undo_window),
+    )
+    review.status = Review.Status.DECIDED
+    review.save(update_fields=["status"])
+    shown = {key: pick(review.values, key) for key in [settings.response, *order.edits]}
+    audit.record(
+        actor,
+        AuditEntry.Action.DECIDED,
+        review=review,
+        decision=decision,
+        before=shown,
+        after={**shown, **order.edits},
+        note=decision.action,
+    )
+    _enqueue(decision, at=decision.apply_after)
+    nudge(review.pk, review.graph)
+    return decision
+
+
+def _enqueue(decision: Decision, at: dt.datetime | None = None) -> None:
+    # In this transaction: a decision without its job, or a job without its decision, cannot be.
+    decision.job_id = queue.configure_task(
+        RESUME_TASK, lock=f"thread:{decision.review.thread_id}", schedule_at=at
+    ).defer(decision_id=str(decision.pk))
+    decision.save(update_fields=["job_id"])
+
+
+def lock_decision(decision_id: uuid.UUID | str) -> Decision:
+    """Inside a transaction: the decision with its review, for this transaction alone."""
+    found = Decision.objects.select_related("review").get(pk=decision_id)
+    lock_thread(found.review.thread_id)
+    return Decision.objects.select_related("review").select_for_update().get(pk=decision_id)
+
+
+def undo(actor: Actor, decision_id: uuid.UUID) -> Decision:
+    """Takes a decision back within its window. Raises TooLate, NotAllowed."""
+    try:
+        with transaction.atomic():
+            decision = lock_decision(decision_id)
+            if not Policy(actor.user).may_undo(decision):
+                raise NotAllowed("Only the person who decided can take it back.")
+            if decision.state == State.UNDONE:
+                return decision
+            if decision.state != State.PENDING or database_now() >= decision.apply_after:
+                raise TooLate
+            return _undo(actor, decision)
+    except ApprovalError as error:
+        decision = Decision.objects.select_related("review").get(pk=decision_id)
+        refuse(actor, error, decision=decision)
+        raise
+
+
+def _undo(actor: Actor, decision: Decision) -> Decision:
+    review = decision.review
+    decision.state, decision.ended_at = State.UNDONE, database_now()
+    decision.save(update_fields=["state", "ended_at"])
+    still = head(review.thread_id, review.checkpoint_ns) == review.checkpoint_id
+    review.status = Review.Status.WAITING if still else Review.Status.SUPERSEDED
+    review.save(update_fields=["status"])
+    audit.record(actor, AuditEntry.Action.UNDONE, decision=decision)
+    if decision.job_id:
+        # Best effort: a job that has started already finds the decision undone and stops.
+        queue.job_manager.cancel_job_by_id(decision.job_id)
+    nudge(review.pk, review.graph)
+    return decision
+
+
+def retry(actor: Actor, decision_id: uuid.UUID) -> Decision:
+    """Runs a failed resumption on from where it stands. Raises NotAllowed, Conflict."""
+    try:
+        with transaction.atomic():
+            decision = lock_decision(decision_id)
+            if not Policy(actor.user).may_retry(decision):
+                raise NotAllowed
+            if decision.state != State.FAILED:
+                raise Conflict("This run is not failed any more; somebody may have retried it.")
+            decision.state = State.APPLIED if decision.checkpoint_applied else State.PENDING
+            decision.ended_at = None
+            decision.save(update_fields=["state", "ended_at"])
+            audit.record(actor, AuditEntry.Action.RETRIED, decision=decision)
+            _enqueue(decision)
+            nudge(decision.review_id, decision.review.graph)
+            return decision
+    except ApprovalError as error:
+        decision = Decision.objects.select_related("review").get(pk=decision_id)
+        refuse(actor, error, decision=decision)
+        raise
+
+
+# The worker applies and ends
+
+
+class NotYet(Exception):
+    """The undo window is still open; `at` is its end."""
+
+    def __init__(self, at: dt.datetime) -> None:
+        super().__init__(str(at))
+        self.at = at
+
+
+def take(decision_id: str) -> Decision | None:
+    """Inside a transaction: locks an open decision for this worker; None when there is no work.
+
+    Raises NotYet while it can be undone. Counts the epoch up, which shuts out whoever held it.
+    """
+    decision = lock_decision(decision_id)
+    if not decision.is_open:
+        return None
+    if decision.state == State.PENDING and database_now() < decision.apply_after:
+        raise NotYet(decision.apply_after)
+    decision.epoch += 1
+    decision.save(update_fields=["epoch"])
+    return decision
+
+
+def mark_applied(decision: Decision, checkpoint_id: str, before: Any, after: Any) -> None:
+    """Inside the transaction that wrote the checkpoint."""
+    decision.state, decision.checkpoint_applied = State.APPLIED, checkpoint_id
+    decision.applied_at = database_now()
+    decision.save(update_fields=["state", "checkpoint_applied", "applied_at"])
+    audit.record(
+        WORKER,
+        AuditEntry.Action.APPLIED,
+        decision=decision,
+        checkpoint_after=checkpoint_id,
+        before=before,
+        after=after,
+    )
+    nudge(decision.review_id, decision.review.graph)
+
+
+_OUTCOMES = {
+    State.FINISHED: AuditEntry.Action.FINISHED,
+    State.PAUSED: AuditEntry.Action.PAUSED_AGAIN,
+    State.FAILED: AuditEntry.Action.FAILED,
+    State.SUPERSEDED: AuditEntry.Action.SUPERSEDED,
+}
+
+
+def end(
+    decision: Decision,
+    state: Decision.State,
+    *,
+    checkpoint_after: str = "",
+    error_node: str = "",
+    error: str = "",
+) -> None:
+    """Inside a transaction that holds the decision: records how its resumption ended."""
+    decision.state, decision.ended_at = state, database_now()
+    decision.checkpoint_after = checkpoint_after
+    decision.error_node, decision.error = error_node, error
+    decision.save()
+    if state == State.SUPERSEDED:
+        Review.objects.filter(pk=decision.review_id).update(
+            status=Review.Status.SUPERSEDED, ended_because=error
+        )
+    audit.record(
+        WORKER,
+        _OUTCOMES[state],
+        decision=decision,
+        checkpoint_before=decision.checkpoint_applied or decision.review.checkpoint_id,
+        checkpoint_after=checkpoint_after,
+        note=f"{error_node}: {error}" if error_node else error,
+    )
+    nudge(decision.review_id, decision.review.graph)
+
+
+def requeue_lost() -> int:
+    """Queues open decisions whose job is gone: the queue is a hint, the decision is the truth."""
+    overdue = Decision.objects.filter(
+        state__in=[State.PENDING, State.APPLIED], apply_after__lt=database_now() - LOST_AFTER
+    )
+    open_ids = [str(pk) for pk in overdue.values_list("pk", flat=True)[:500]]
+    live = ProcrastinateJob.objects.filter(
+        task_name=RESUME_TASK, status__in=["todo", "doing"], args__decision_id__in=open_ids
+    )
+    lost = 0
+    for pk in set(open_ids) - set(live.values_list("args__decision_id", flat=True)):
+        with transaction.atomic():
+            decision = lock_decision(pk)
+            if decision.is_open:
+                _enqueue(decision)
+                lost += 1
+    return lost
+
+
+# The capture projects the checkpoints
+
+
+@dataclass(frozen=True)
+class Pause:
+    """One pause of a thread as the capture found it; the fields are Review's."""
+
+    checkpoint_ns: str
+    checkpoint_id: str
+    interrupt_id: str
+    shown: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.checkpoint_ns, self.checkpoint_id, self.interrupt_id)
+
+
+def project(thread_id: str, pauses: list[Pause], deleted: bool) -> None:
+    """Inside a transaction that holds the thread: makes its waiting reviews equal to its pauses."""
+    known = {
+        (r.checkpoint_ns, r.checkpoint_id, r.interrupt_id): r
+        for r in Review.objects.listed().filter(thread_id=thread_id).select_for_update()
+    }
+    found = {pause.key: pause for pause in pauses}
+    for key, pause in found.items():
+        if key not in known:
+            _open(thread_id, pause)
+        elif known[key].status == Review.Status.SUPERSEDED:
+            _reopen(known[key])
+    for key, review in known.items():
+        if review.status == Review.Status.WAITING and key not in found:
+            _leave(review, deleted)
+
+
+def _open(thread_id: str, pause: Pause) -> None:
+    review = Review.objects.create(
+        thread_id=thread_id,
+        checkpoint_ns=pause.checkpoint_ns,
+        checkpoint_id=pause.checkpoint_id,
+        interrupt_id=pause.interrupt_id,
+        **pause.shown,
+    )
+    audit.record(CAPTURE, AuditEntry.Action.PAUSED, review=review, note=f"before {review.node}")
+    nudge(review.pk, review.graph)
+
+
+def _reopen(review: Review) -> None:
+    if review.decisions.exclude(state=State.UNDONE).exists():
+        return  # decided here, and the thread moved before it was applied: that stays told
+    review.status, review.ended_because = Review.Status.WAITING, ""
+    review.save(update_fields=["status", "ended_because"])
+    audit.record(CAPTURE, AuditEntry.Action.PAUSED, review=review, note=f"before {review.node}")
+    nudge(review.pk, review.graph)
+
+
+def _leave(review: Review, deleted: bool) -> None:
+    review.status = Review.Status.SUPERSEDED
+    review.ended_because = _moved_words(None if deleted else "moved")
+    review.save(update_fields=["status", "ended_because"])
+    now_at = head(review.thread_id, review.checkpoint_ns)
+    audit.record(
+        CAPTURE,
+        AuditEntry.Action.MOVED,
+        review=review,
+        checkpoint_after=now_at or "",
+        note=review.ended_because,
+    )
+    nudge(review.pk, review.graph)

@@ -1,0 +1,67 @@
+"""The socket of one browser tab: nudges out, nothing in."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from procrastinate.contrib.django.utils import connector_params
+
+from approvals.events import Nudge, hub
+from approvals.policies import Policy
+
+NOT_SIGNED_IN = 4401
+GATHER = 0.05  # seconds in which nudges of a burst become one message
+
+
+class NudgeConsumer(AsyncJsonWebsocketConsumer):
+    """Sends `{"reviews": [ids], "refresh": bool}` for the queues that its person sees."""
+
+    async def connect(self) -> None:
+        user = self.scope.get("user")
+        if user is None or not user.is_authenticated:
+            await self.accept()
+            await self.close(code=NOT_SIGNED_IN)
+            return
+        self.policy = await database_sync_to_async(_policy)(user)
+        self.pending: set[int] = set()
+        self.refresh = False
+        self.wake = asyncio.Event()
+        await self.accept()
+        self.sender = asyncio.create_task(self._send_gathered())
+        hub().join(self.deliver, connector_params())
+
+    async def disconnect(self, code: int) -> None:
+        if hasattr(self, "sender"):
+            self.sender.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.sender
+            await hub().leave(self.deliver)
+
+    async def receive(self, text_data: Any = None, bytes_data: Any = None, **kwargs: Any) -> None:
+        """Nothing is decided over a socket."""
+
+    def deliver(self, nudge: Nudge) -> None:
+        if nudge.get("refresh"):
+            self.refresh = True
+        elif self.policy.sees_queue(nudge["graph"]):
+            self.pending.add(nudge["review"])
+        else:
+            return
+        self.wake.set()
+
+    async def _send_gathered(self) -> None:
+        while True:
+            await self.wake.wait()
+            await asyncio.sleep(GATHER)
+            self.wake.clear()
+            reviews, self.pending = sorted(self.pending), set()
+            refresh, self.refresh = self.refresh, False
+            await self.send_json({"reviews": reviews, "refresh": refresh})
+
+
+def _policy(user: Any) -> Policy:
+    policy = Policy(user)
+    _ = policy.sees_all, policy.queues  # read while database access is allowed
+    return policy

@@ -1,0 +1,42 @@
+"""What can go wrong with a reviewer's request. The docstring is the message, unless one is given.
+
+A leaf: the pages turn these into answers, the actions raise them.
+"""
+
+from typing import Any
+
+
+class ApprovalError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str = "", **context: Any) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+        self.context = context
+
+
+class Invalid(ApprovalError):
+    """What was sent cannot be used. Nothing was recorded."""
+
+
+class Conflict(ApprovalError):
+    """Somebody or something was first. Nothing was recorded."""
+
+
+class AlreadyDecided(Conflict):
+    """Somebody else decided this review first."""
+
+
+class Moved(Conflict):
+    """The thread moved on since this page was made."""
+
+
+class Stale(Conflict):
+    """This page shows an older state of the review."""
+
+
+class TooLate(Conflict):
+    """Too late to undo: the decision is being applied."""
+
+
+class NotAllowed(ApprovalError):
+    """You may look at this review, but not decide it."""

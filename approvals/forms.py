@@ -1,0 +1,192 @@
+"""What a reviewer sends: the state they saw and their text, checked before anything is touched."""
+
+import json
+import re
+import uuid
+from typing import Any
+
+from django import forms
+
+from approvals.actions import Order
+from approvals.models import Review
+from graphs.registry import ReviewSettings
+
+EDIT = "edit."
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def one_newline(text: str) -> str:
+    """Browsers send CRLF from a textarea; agents write LF."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+class TextField(forms.CharField):
+    """An edited text. Says what is wrong with it in the words of the page."""
+
+    def __init__(self, label: str, max_length: int) -> None:
+        super().__init__(label=label, required=False, strip=False)
+        self.limit = max_length
+
+    def to_python(self, value: Any) -> str:
+        return one_newline(super().to_python(value))
+
+    def run_validators(self, value: str) -> None:
+        for wrong in _faults(value, self.limit):
+            raise forms.ValidationError(wrong)
+
+
+def _faults(text: str, limit: int) -> list[str]:
+    found = []
+    if not text.strip():
+        found.append("This is empty. Write what should be sent, or go back to the draft.")
+    if len(text) > limit:
+        found.append(f"This has {len(text):,} characters; at most {limit:,} can be sent. Shorten it.")
+    if "\x00" in text:
+        found.append("This holds a NUL character, which cannot be stored. Remove it, then approve.")
+    if _SURROGATE.search(text) or "\ufffd" in text:
+        found.append(
+            "This holds a character that arrived broken (half of an emoji, often). "
+            "Type it again, then approve."
+        )
+    return found
+
+
+class DecideForm(forms.Form):
+    """The form of a review page. `order` is what came of it, once it is valid.
+
+    Its text fields are the ones that reviews.toml calls editable; any other is refused by name.
+    """
+
+    digest = forms.CharField(required=False)
+    checkpoint = forms.CharField(required=False)
+    key = forms.UUIDField(required=False)
+
+    def __init__(
+        self,
+        review: Review,
+        settings: ReviewSettings | None,
+        data: Any | None = None,
+        drafts: dict[str, Any] | None = None,
+    ) -> None:
+        self.review, self.settings = review, settings
+        self.originals = original_texts(review, settings)
+        initial = {
+            "digest": review.digest,
+            "checkpoint": review.checkpoint_id,
+            "key": uuid.uuid4(),
+            **{EDIT + name: text for name, text in self.originals.items()},
+            **{EDIT + name: as_text(value) for name, value in (drafts or {}).items()},
+        }
+        super().__init__(data, initial=initial)
+        limit = settings.max_length if settings else 0
+        for name in self.originals:
+            self.fields[EDIT + name] = TextField(name, limit)
+
+    @property
+    def response_field(self) -> Any:
+        return self[EDIT + self.settings.response] if self.settings else None
+
+    @property
+    def other_fields(self) -> list[Any]:
+        return [
+            self[name]
+            for name in self.fields
+            if name.startswith(EDIT) and name != EDIT + (self.settings and self.settings.response or "")
+        ]
+
+    def text(self, name: str) -> str:
+        """The person's text of a field as they typed it, valid or not."""
+        return one_newline(str(self[EDIT + name].value() or ""))
+
+    def texts(self) -> dict[str, str]:
+        """What the person changed, valid or not: kept on every page that refuses it."""
+        return {
+            name: self.text(name) for name in self.originals if self.text(name) != self.originals[name]
+        }
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name in self.data:
+            if name.startswith(EDIT) and name[len(EDIT) :] not in self.originals:
+                raise forms.ValidationError(
+                    f"“{name[len(EDIT):][:80]}” may not be edited here. Nothing was recorded."
+                )
+        if self.is_bound and not (cleaned.get("digest") and cleaned.get("key")):
+            raise forms.ValidationError("The form is incomplete. Open the review again.")
+        return {**cleaned, "edits": self._edits()}
+
+    def _clean_fields(self) -> None:
+        super()._clean_fields()
+        for name in self.originals:
+            if EDIT + name not in self.data and self.is_bound:
+                # Not sent at all means not touched; sent empty means emptied.
+                self.errors.pop(EDIT + name, None)
+                self.cleaned_data[EDIT + name] = self.originals[name]
+            elif self.cleaned_data.get(EDIT + name) == self.originals[name]:
+                self.errors.pop(EDIT + name, None)
+
+    def _edits(self) -> dict[str, Any]:
+        found = {}
+        for name, original in self.originals.items():
+            text = self.cleaned_data.get(EDIT + name, original)
+            if text != original:
+                try:
+                    found[name] = typed(text, self.review.values.get(name))
+                except ValueError as error:
+                    self.add_error(EDIT + name, str(error))
+        return found
+
+    @property
+    def order(self) -> Order:
+        sent = self.cleaned_data
+        return Order(sent["digest"], sent["checkpoint"], sent["key"], sent["edits"])
+
+
+def original_texts(review: Review, settings: ReviewSettings | None) -> dict[str, str]:
+    """The editable fields as text; what is no text in the state is shown as JSON."""
+    if settings is None:
+        return {}
+    return {name: as_text(review.values.get(name)) for name in settings.editable_fields}
+
+
+def as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return one_newline(value)
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def typed(text: str, original: Any) -> Any:
+    """The text as the type that the state has there: a number stays a number.
+
+    Raises ValueError with what to do.
+    """
+    if original is None or isinstance(original, str):
+        return text
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        raise ValueError("This must be JSON, as it was before. Mend it, then approve.") from None
+    if type(value) is not type(original) and not (_is_number(value) and _is_number(original)):
+        raise ValueError(f"This must stay {_KINDS[type(original)]}, as the graph's state has it.")
+    if isinstance(value, int) and value.bit_length() > 63:
+        raise ValueError("This number is too large to be stored.")
+    return value
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)

@@ -1,0 +1,172 @@
+"""What `migrate` adds beside Django's tables: LangGraph's own tables, and the capture triggers.
+
+Runs after every migrate, on a connection of its own: LangGraph's `setup()` builds indexes
+CONCURRENTLY, which no transaction allows, and six of them at once on an empty database fail.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from django.core.management.base import CommandError
+from django.db import connections
+from langgraph.checkpoint.postgres import PostgresSaver
+from psycopg import Connection
+from psycopg.rows import DictRow, dict_row
+
+LOCK_SECONDS = 30
+MIGRATE_LOCK = "countersign migrate"
+SETUP_LOCK = "countersign checkpointer setup"
+CHECKPOINT_TABLES = [
+    "checkpoints",
+    "checkpoint_writes",
+    "checkpoint_blobs",
+    "checkpoint_migrations",
+]
+TRIGGERS = ["countersign_put", "countersign_gone", "countersign_emptied", "countersign_write"]
+
+# SECURITY DEFINER: agents write with a role of their own, which need not know our tables.
+# No pg_notify here: its commit lock would cut concurrent agents to a third.
+_TRIGGERS_SQL = """
+CREATE OR REPLACE FUNCTION {schema}.countersign_note() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  INSERT INTO {schema}.approvals_threadchange (thread_id) VALUES (NEW.thread_id);
+  RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION {schema}.countersign_note_gone() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  INSERT INTO {schema}.approvals_threadchange (thread_id) SELECT DISTINCT thread_id FROM gone;
+  RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION {schema}.countersign_note_emptied() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  INSERT INTO {schema}.approvals_threadchange (thread_id)
+    SELECT DISTINCT thread_id FROM {schema}.approvals_review WHERE status = 'waiting';
+  RETURN NULL;
+END $$;
+
+CREATE OR REPLACE TRIGGER countersign_put AFTER INSERT OR UPDATE ON {schema}.checkpoints
+  FOR EACH ROW EXECUTE FUNCTION {schema}.countersign_note();
+CREATE OR REPLACE TRIGGER countersign_gone AFTER DELETE ON {schema}.checkpoints
+  REFERENCING OLD TABLE AS gone
+  FOR EACH STATEMENT EXECUTE FUNCTION {schema}.countersign_note_gone();
+CREATE OR REPLACE TRIGGER countersign_emptied AFTER TRUNCATE ON {schema}.checkpoints
+  FOR EACH STATEMENT EXECUTE FUNCTION {schema}.countersign_note_emptied();
+-- __interrupt__ and __error__ come as writes, after the checkpoint; their idx is negative,
+-- and the first real write of a task is 0.
+CREATE OR REPLACE TRIGGER countersign_write AFTER INSERT OR UPDATE ON {schema}.checkpoint_writes
+  FOR EACH ROW WHEN (NEW.idx <= 1) EXECUTE FUNCTION {schema}.countersign_note();
+"""
+
+
+def after_migrate(sender: Any, using: str = "default", **kwargs: Any) -> None:
+    """post_migrate: right in `migrate`, in tests, and after an upgrade of LangGraph."""
+    with alone(using, SETUP_LOCK) as conn:
+        if not conn.execute("SELECT to_regclass('approvals_threadchange') AS t").fetchone()["t"]:  # type: ignore[index]
+            return  # a partial migrate; the full one comes here again
+        drop_invalid_indexes(conn)
+        PostgresSaver(conn).setup()
+        install_triggers(conn)
+
+
+def connect(using: str, **options: Any) -> Connection[DictRow]:
+    """A plain autocommit connection to the database of a Django alias."""
+    params = connections[using].get_connection_params()
+    for name in ("cursor_factory", "context", "row_factory", "autocommit", "prepare_threshold"):
+        params.pop(name, None)
+    return psycopg.connect(
+        **{**params, **options}, autocommit=True, row_factory=dict_row, prepare_threshold=None
+    )
+
+
+@contextmanager
+def alone(using: str, name: str) -> Iterator[Connection[DictRow]]:
+    """A connection that holds the advisory lock `name`. Waits at most LOCK_SECONDS for it.
+
+    Raises CommandError that names the holder when the lock, or one that a statement inside
+    needs, cannot be had in that time.
+    """
+    with connect(using) as conn:
+        conn.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        try:
+            conn.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
+            yield conn
+        except psycopg.errors.LockNotAvailable as error:
+            raise CommandError(
+                f"Waited {LOCK_SECONDS} s for a lock of the database ({name}). {holders(using)} "
+                "Let that end, then migrate again."
+            ) from error
+
+
+def holders(using: str) -> str:
+    """One sentence on who holds the locks that others wait for."""
+    with connect(using) as conn:
+        rows = conn.execute(
+            """
+            SELECT DISTINCT h.pid, coalesce(nullif(h.application_name, ''), 'unnamed') AS program,
+                   date_trunc('second', now() - h.xact_start)::text AS since
+            FROM pg_stat_activity h
+            WHERE h.pid <> pg_backend_pid() AND h.datname = current_database()
+              AND EXISTS (SELECT 1 FROM pg_locks l WHERE l.pid = h.pid AND l.granted
+                          AND (l.locktype = 'advisory' OR l.mode = 'AccessExclusiveLock'
+                               OR l.mode = 'ShareUpdateExclusiveLock'
+                               OR l.mode = 'RowExclusiveLock'))
+            """
+        ).fetchall()
+    named = ", ".join(f"process {r['pid']} ({r['program']})" for r in rows)
+    return f"Held by {named}." if named else "Its holder has just gone."
+
+
+def drop_invalid_indexes(conn: Connection[DictRow]) -> None:
+    """A CREATE INDEX CONCURRENTLY that was cut off leaves an index that setup() passes over."""
+    for row in invalid_indexes(conn):
+        conn.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{row}"')
+
+
+def invalid_indexes(conn: Any) -> list[str]:
+    """Names of invalid indexes on LangGraph's tables."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT c.relname AS name FROM pg_index i
+            JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+            WHERE NOT i.indisvalid AND t.relname = ANY(%s)
+              AND t.relnamespace = current_schema()::regnamespace
+            """,
+            [CHECKPOINT_TABLES],
+        )
+        return [r["name"] if isinstance(r, dict) else r[0] for r in cursor.fetchall()]
+
+
+def missing_triggers(conn: Any) -> list[str]:
+    """Capture triggers that are not there, or are disabled."""
+    with conn.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT tgname AS name FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+            WHERE tgname = ANY(%s) AND tgenabled <> 'D'
+              AND c.relnamespace = current_schema()::regnamespace
+            """,
+            [TRIGGERS],
+        )
+        found = {r["name"] if isinstance(r, dict) else r[0] for r in cursor.fetchall()}
+    return [name for name in TRIGGERS if name not in found]
+
+
+def install_triggers(conn: Connection[DictRow]) -> None:
+    """Installs the triggers; the first time, notes every thread that was there before us."""
+    first = bool(missing_triggers(conn))
+    schema = conn.execute("SELECT quote_ident(current_schema()) AS s").fetchone()["s"]  # type: ignore[index]
+    with conn.transaction():
+        if first:
+            conn.execute(_TRIGGERS_SQL.format(schema=schema))
+            conn.execute(
+                "INSERT INTO approvals_threadchange (thread_id) "
+                "SELECT DISTINCT thread_id FROM checkpoints"
+            )

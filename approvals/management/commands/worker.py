@@ -1,0 +1,28 @@
+"""`manage.py worker`: resumes decided runs and captures paused ones. Run as many as you like."""
+
+import asyncio
+import signal
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from approvals import work
+from approvals.registry import registry
+
+
+class Command(BaseCommand):
+    help = "Resumes decided runs and captures paused ones, until it is told to stop."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        registry()
+        self.stdout.write("Worker started.")
+        asyncio.run(_until_stopped())
+        self.stdout.write("Worker stopped; nothing was left half done.")
+
+
+async def _until_stopped() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await work.run(stop)

@@ -1,0 +1,234 @@
+"""What Countersign keeps: reviews (a projection of the checkpoints), decisions, the audit trail."""
+
+import uuid
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchQuery, SearchVector, SearchVectorField
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.fields.tuple_lookups import TupleGreaterThan
+from django.db.models.functions import Now
+from django.urls import reverse
+
+
+class ReviewQuerySet(models.QuerySet["Review"]):
+    def waiting(self) -> "ReviewQuerySet":
+        return self.filter(status=Review.Status.WAITING)
+
+    def listed(self) -> "ReviewQuerySet":
+        """For lists: without the snapshot, which may be megabytes."""
+        return self.defer("snapshot", "search")
+
+    def oldest_first(self, after: tuple[Any, int] | None = None) -> "ReviewQuerySet":
+        """Ordered by age; `after` is the (waiting_since, id) of the last row already shown."""
+        rows = self.order_by("waiting_since", "id")
+        if after is None:
+            return rows
+        return rows.filter(TupleGreaterThan((F("waiting_since"), F("id")), after))  # type: ignore[arg-type]
+
+    def search(self, text: str) -> "ReviewQuerySet":
+        """Reviews with every word of `text`, each taken as a beginning."""
+        words = ["".join(c for c in word if c.isalnum()) for word in text.split()]
+        terms = [f"'{word}':*" for word in words if word]
+        if not terms:
+            return self
+        return self.filter(
+            search=SearchQuery(" & ".join(terms), config="simple", search_type="raw")
+        )
+
+
+class Review(models.Model):
+    """One pause that waits for a person, and what they are shown of it.
+
+    Rebuilt from the checkpoints at any time; only `status` knows more than they do.
+    """
+
+    class Status(models.TextChoices):
+        WAITING = "waiting"
+        DECIDED = "decided"
+        SUPERSEDED = "superseded"  # the thread moved on, or was deleted, behind our back
+
+    graph = models.TextField(blank=True)  # "" is a graph that nobody registered
+    thread_id = models.TextField()
+    checkpoint_ns = models.TextField(blank=True)
+    checkpoint_id = models.TextField()
+    interrupt_id = models.TextField(blank=True)
+    node = models.TextField()
+    status = models.TextField(choices=Status, default=Status.WAITING)
+    ended_because = models.TextField(blank=True)
+    title = models.TextField()
+    who = models.TextField(blank=True)
+    risk = models.TextField(blank=True)
+    excerpt = models.TextField(blank=True)
+    waiting_since = models.DateTimeField()
+    captured_at = models.DateTimeField(auto_now_add=True)
+    snapshot = models.JSONField()
+    digest = models.CharField(max_length=64)
+    search = models.GeneratedField(
+        expression=SearchVector("title", "who", "excerpt", "thread_id", "graph", config="simple"),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+
+    objects = ReviewQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["thread_id", "checkpoint_ns", "checkpoint_id", "interrupt_id"],
+                name="review_once_per_pause",
+            )
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["waiting_since", "id"],
+                name="review_waiting",
+                condition=Q(status="waiting"),
+            ),
+            models.Index(
+                fields=["graph", "waiting_since", "id"],
+                name="review_waiting_by_graph",
+                condition=Q(status="waiting"),
+            ),
+            GinIndex(fields=["search"], name="review_search", condition=Q(status="waiting")),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def get_absolute_url(self) -> str:
+        return reverse("review", args=[self.pk])
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The state's values as the reviewer sees them: plain JSON."""
+        return self.snapshot.get("values") or {}
+
+
+class Decision(models.Model):
+    """What a person said of a review. Its id is the idempotency key that nodes are given."""
+
+    class Action(models.TextChoices):
+        APPROVE = "approve"
+        EDIT = "edit"
+
+    class State(models.TextChoices):
+        PENDING = "pending"  # recorded; can be undone until apply_after
+        UNDONE = "undone"
+        APPLIED = "applied"  # aupdate_state is committed; the run goes on
+        FINISHED = "finished"
+        PAUSED = "paused"  # the run paused again: the next round is a review of its own
+        FAILED = "failed"
+        SUPERSEDED = "superseded"  # the thread moved before it could be applied
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    review = models.ForeignKey(Review, on_delete=models.PROTECT, related_name="decisions")
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    action = models.TextField(choices=Action)
+    state = models.TextField(choices=State, default=State.PENDING)
+    idempotency_key = models.UUIDField(unique=True)
+    edits = models.JSONField(default=dict)  # field: the person's value
+    values = models.JSONField()  # what aupdate_state is given: edits and what approving sets
+    decided_at = models.DateTimeField()
+    apply_after = models.DateTimeField()
+    # The job is a hint where the work lies; this row is the truth.
+    job_id = models.BigIntegerField(null=True)
+    # Every taker of the run counts this up; a write that names an older count is refused.
+    epoch = models.PositiveIntegerField(default=0)
+    checkpoint_applied = models.TextField(blank=True)
+    applied_at = models.DateTimeField(null=True)
+    checkpoint_after = models.TextField(blank=True)
+    ended_at = models.DateTimeField(null=True)
+    error_node = models.TextField(blank=True)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["review"],
+                name="decision_once_per_review",
+                condition=~Q(state="undone"),
+            )
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["apply_after"],
+                name="decision_open",
+                condition=Q(state__in=["pending", "applied"]),
+            ),
+            models.Index(
+                fields=["checkpoint_applied"],
+                name="decision_applied",
+                condition=~Q(checkpoint_applied=""),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} of {self.review_id} by {self.actor_id}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in {self.State.PENDING, self.State.APPLIED}
+
+
+class AuditEntry(models.Model):
+    """One line of the audit trail. A trigger refuses UPDATE, DELETE and TRUNCATE."""
+
+    class Action(models.TextChoices):
+        SIGNED_IN = "signed_in"
+        SIGN_IN_FAILED = "sign_in_failed"
+        SIGNED_OUT = "signed_out"
+        PAUSED = "paused"
+        MOVED = "moved"
+        OPENED = "opened"
+        DECIDED = "decided"
+        UNDONE = "undone"
+        APPLIED = "applied"
+        FINISHED = "finished"
+        PAUSED_AGAIN = "paused_again"
+        FAILED = "failed"
+        SUPERSEDED = "superseded"
+        RETRIED = "retried"
+        REFUSED = "refused"
+
+    at = models.DateTimeField(db_default=Now())
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True
+    )
+    actor_name = models.TextField(blank=True)  # as it was then; a machine's for its own acts
+    action = models.TextField(choices=Action)
+    address = models.GenericIPAddressField(null=True)
+    review = models.ForeignKey(Review, on_delete=models.PROTECT, related_name="+", null=True)
+    decision = models.ForeignKey(Decision, on_delete=models.PROTECT, related_name="+", null=True)
+    thread_id = models.TextField(blank=True)
+    checkpoint_before = models.TextField(blank=True)
+    checkpoint_after = models.TextField(blank=True)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    note = models.TextField(blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [
+            models.Index(fields=["actor", "-id"], name="audit_by_actor"),
+            models.Index(fields=["action", "-id"], name="audit_by_action"),
+            models.Index(fields=["thread_id", "-id"], name="audit_by_thread"),
+            models.Index(fields=["at"], name="audit_by_time"),
+        ]
+        verbose_name_plural = "audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.actor_name} {self.action}"
+
+
+class ThreadChange(models.Model):
+    """A thread whose checkpoints changed. Written by triggers, emptied by the capture loop."""
+
+    thread_id = models.TextField()
+    attempts = models.PositiveSmallIntegerField(db_default=0)
+    not_before = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return self.thread_id

@@ -1,0 +1,72 @@
+"""The pages that say what went wrong: what happened, then what follows."""
+
+import sys
+from typing import Any
+
+from django.contrib.auth.decorators import login_not_required
+from django.db import Error as DatabaseError
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+
+
+def problem(
+    status: int, title: str, text: str, *, kept: dict[str, str] | None = None, **headers: str
+) -> HttpResponse:
+    """A whole page that needs neither a session nor a database."""
+    body = render_to_string("problem.html", {"title": title, "text": text, "kept": kept or {}})
+    return HttpResponse(body, status=status, headers=headers)
+
+
+@login_not_required
+def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    return problem(400, "This request cannot be read", "Go back, reload the page and try again.")
+
+
+@login_not_required
+def forbidden(request: HttpRequest, exception: Any = None, reason: str = "") -> HttpResponse:
+    return problem(
+        403,
+        "This form is out of date",
+        "It was made before you last signed in. Nothing was recorded, and what you wrote is below. "
+        "Open the page again, then send it.",
+        kept=written(request),
+    )
+
+
+@login_not_required
+def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    return problem(
+        404,
+        "There is no such page for you",
+        "It may have gone, or belong to a queue that you are not in. An admin can add you to it.",
+    )
+
+
+@login_not_required
+def server_error(request: HttpRequest) -> HttpResponse:
+    """An unreachable database is 503 and says so; anything else is a defect of ours."""
+    if isinstance(sys.exc_info()[1], DatabaseError):
+        return problem(
+            503,
+            "The database cannot be reached",
+            "Nothing was recorded. What you wrote is below; this page can be sent again "
+            "in a moment.",
+            kept=written(request),
+            **{"Retry-After": "5"},
+        )
+    return problem(
+        500,
+        "Something broke on our side",
+        "It was logged. If you were deciding, open the review again to see whether it was recorded.",
+        kept=written(request),
+    )
+
+
+def written(request: HttpRequest) -> dict[str, str]:
+    """What a refused form held of the person's own words."""
+    prefix = "edit."
+    return {
+        name[len(prefix) :]: text
+        for name, text in request.POST.items()
+        if name.startswith(prefix) and isinstance(text, str) and text
+    }

@@ -1,0 +1,64 @@
+"""Who may what. One object answers both "may this person …?" and "which rows may they see?"."""
+
+from functools import cached_property
+from typing import Any
+
+from approvals.models import AuditEntry, Decision, Review, ReviewQuerySet
+from approvals.registry import registry
+
+AUDITORS = "auditors"
+
+
+class Policy:
+    """What one signed-in person may see and do.
+
+    - Reviewers, by group: see and decide the queues whose table in reviews.toml names the group.
+    - Auditors: read every review and the audit trail, decide nothing, whatever else they are.
+    - Admins (superusers): see everything, manage accounts; decide only as members of a group.
+    """
+
+    def __init__(self, user: Any) -> None:
+        self.user = user
+
+    @cached_property
+    def groups(self) -> set[str]:
+        return set(self.user.groups.values_list("name", flat=True))
+
+    @property
+    def is_auditor(self) -> bool:
+        return AUDITORS in self.groups
+
+    @property
+    def sees_all(self) -> bool:
+        return bool(self.user.is_superuser) or self.is_auditor
+
+    @cached_property
+    def queues(self) -> list[str]:
+        """Graphs whose reviews this person belongs to."""
+        return [graph.id for graph in registry() if graph.review.group in self.groups]
+
+    @property
+    def sees_audit(self) -> bool:
+        return self.sees_all
+
+    def reviews(self) -> ReviewQuerySet:
+        everything = Review.objects.all()
+        return everything if self.sees_all else everything.filter(graph__in=self.queues)
+
+    def sees_queue(self, graph: str) -> bool:
+        return self.sees_all or graph in self.queues
+
+    def audit(self) -> Any:
+        return AuditEntry.objects.all() if self.sees_audit else AuditEntry.objects.none()
+
+    def may_decide(self, review: Review) -> bool:
+        """Whether the person may decide reviews of this queue; not whether this one still waits."""
+        return not self.is_auditor and review.graph in self.queues
+
+    def may_undo(self, decision: Decision) -> bool:
+        return decision.actor_id == self.user.pk
+
+    def may_retry(self, decision: Decision) -> bool:
+        return self.may_decide(decision.review) or (
+            bool(self.user.is_superuser) and not self.is_auditor
+        )

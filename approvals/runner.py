@@ -1,0 +1,269 @@
+"""Decision → `aupdate_state` → `ainvoke(None)` → outcome.
+
+Applying is one transaction: checkpoint, audit entry and the decision's state, all or nothing.
+The run is then LangGraph's; its outcome is a transaction of its own. A job that is repeated,
+for whatever reason, reads from the thread how far the run got, and goes on from there.
+"""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, close_old_connections, transaction
+from langgraph.types import StateSnapshot
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from approvals import actions, events
+from approvals.capture import waiting_nodes
+from approvals.models import Decision
+from approvals.present import jsonable
+from approvals.registry import registry
+from approvals.savers import FencedSaver, LeaseLost, joined, run_here, with_saver
+from approvals.threads import descends, head
+from graphs.registry import Graph
+
+logger = logging.getLogger(__name__)
+State = Decision.State
+# Django's thread_sensitive default would put all database work of a worker on one thread.
+_threads = ThreadPoolExecutor(4, thread_name_prefix="database")
+
+
+async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
+    """Runs database work on a thread whose connection is sound before and given back after."""
+
+    def run() -> Any:
+        close_old_connections()
+        try:
+            return work(*args)
+        finally:
+            close_old_connections()
+
+    return await sync_to_async(run, thread_sensitive=False, executor=_threads)()
+
+
+class CannotReach(Exception):
+    """Postgres went away in the middle of a run. The job is tried again; nothing is decided by it."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """This worker's hold on one run of one decision."""
+
+    decision_id: str
+    epoch: int
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_applied: str
+    retried: bool
+    review_id: int
+    graph: Graph
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {
+            "configurable": {"thread_id": self.thread_id, "decision_id": self.decision_id},
+            "metadata": {"decision_id": self.decision_id, "graph_id": self.graph.id},
+        }
+
+
+async def resume(decision_id: str, pool: AsyncConnectionPool[Any]) -> None:
+    """Applies a decision unless that is done, runs the thread on, records the outcome.
+
+    Raises actions.NotYet while the decision can be undone, CannotReach when the job should be
+    tried again.
+    """
+    lease = await in_thread(take_and_apply, decision_id)
+    if lease is None:
+        return
+    try:
+        error = await _run_on(lease, pool)
+    except LeaseLost as lost:
+        logger.warning("Left a run to the worker that took it over: %s", lost)
+        return
+    await in_thread(record_outcome, lease, error)
+
+
+# Apply
+
+
+def take_and_apply(decision_id: str) -> Lease | None:
+    """One transaction. None when there is nothing left to do."""
+    with transaction.atomic():
+        decision = actions.take(decision_id)
+        if decision is None:
+            return None
+        graph = registry().get(decision.review.graph)
+        if graph is None:
+            actions.end(
+                decision,
+                State.FAILED,
+                error=f"The graph {decision.review.graph!r} is not registered here any more.",
+            )
+            return None
+        if decision.state == State.PENDING and not _apply(decision, graph):
+            return None
+        review = decision.review
+        return Lease(
+            str(decision.pk),
+            decision.epoch,
+            review.thread_id,
+            review.checkpoint_ns,
+            decision.checkpoint_applied,
+            bool(decision.error),
+            review.pk,
+            graph,
+        )
+
+
+def _apply(decision: Decision, graph: Graph) -> bool:
+    """Whether the decision is now in the thread; if not, it has been ended with the reason."""
+    review = decision.review
+    now_at = head(review.thread_id, review.checkpoint_ns)
+    if now_at != review.checkpoint_id:
+        reason = "The thread was deleted" if now_at is None else "The thread moved on"
+        actions.end(
+            decision,
+            State.SUPERSEDED,
+            checkpoint_after=now_at or "",
+            error=f"{reason} before the decision could be applied. Nothing of it was sent.",
+        )
+        return False
+    config: Any = {
+        "configurable": {"thread_id": review.thread_id, "checkpoint_ns": review.checkpoint_ns},
+        "metadata": {"decision_id": str(decision.pk), "graph_id": graph.id},
+    }
+    compiled = joined(graph)
+    before = compiled.get_state(config)
+    try:
+        with transaction.atomic():
+            applied = run_here(lambda: compiled.aupdate_state(config, decision.values))
+            after = compiled.get_state(config)
+            if review.node not in after.next:
+                raise Dropped
+    except DatabaseError:
+        raise
+    except Exception as error:
+        actions.end(decision, State.FAILED, error_node="", error=_words(error))
+        return False
+    actions.mark_applied(
+        decision,
+        applied["configurable"]["checkpoint_id"],
+        _only(before, decision.values),
+        _only(after, decision.values),
+    )
+    return True
+
+
+class Dropped(Exception):
+    """LangGraph would skip the approval node after this update, so it was not applied: the node before
+    routes there with Command(goto=…)."""
+
+
+def _only(state: StateSnapshot, keys: Any) -> dict[str, Any]:
+    return {key: jsonable(state.values.get(key)) for key in keys}
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, Dropped):
+        return " ".join((Dropped.__doc__ or "").split())
+    return str(jsonable(f"{type(error).__name__}: {error}"))[:4000]
+
+
+# Run
+
+
+async def _run_on(lease: Lease, pool: AsyncConnectionPool[Any]) -> BaseException | None:
+    """Runs the thread to its next stop unless it is there; the node's exception, if one ended it."""
+    compiled = with_saver(lease.graph, FencedSaver(pool, lease.decision_id, lease.epoch))
+    try:
+        state = await compiled.aget_state({"configurable": {"thread_id": lease.thread_id}})
+        if not await in_thread(_has_way_to_go, lease, state):
+            return None
+        # ainvoke(None), heard node by node
+        async for _ in compiled.astream(
+            None, lease.config, stream_mode="tasks", durability="sync"
+        ):
+            await _nudge(lease, pool)
+    except LeaseLost:
+        raise
+    except asyncio.CancelledError:
+        raise
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        if await _is_node_error(compiled, lease):
+            return error
+        raise CannotReach(str(error)) from error
+    except Exception as error:
+        return error
+    return None
+
+
+def _has_way_to_go(lease: Lease, state: StateSnapshot) -> bool:
+    """Whether the run has nodes left to run before its next stop.
+
+    Answers for a job that is repeated: a run that paused again must not be pushed through its
+    next question with this decision.
+    """
+    at = state.config["configurable"].get("checkpoint_id", "")
+    if at == lease.checkpoint_applied:
+        return lease.retried or not any(task.error for task in state.tasks)
+    if not state.next or not _is_line_of(lease, at):
+        return False
+    if any(task.error for task in state.tasks):
+        return lease.retried
+    return not waiting_nodes(state)
+
+
+def _is_line_of(lease: Lease, checkpoint_id: str) -> bool:
+    return descends(
+        lease.thread_id, lease.checkpoint_ns, checkpoint_id, lease.checkpoint_applied
+    )
+
+
+async def _is_node_error(compiled: Any, lease: Lease) -> bool:
+    """A node may talk to a database of its own: what it raised is written in the thread."""
+    try:
+        state = await compiled.aget_state({"configurable": {"thread_id": lease.thread_id}})
+    except (psycopg.Error, PoolTimeout):
+        return False
+    return any(task.error for task in state.tasks)
+
+
+async def _nudge(lease: Lease, pool: AsyncConnectionPool[Any]) -> None:
+    try:
+        async with pool.connection() as conn:
+            await conn.execute(
+                "SELECT pg_notify(%s, %s)",
+                (events.CHANNEL, events.payload(lease.review_id, lease.graph.id)),
+            )
+    except (psycopg.Error, PoolTimeout) as error:
+        logger.warning("A nudge was lost: %s", error)
+
+
+# Outcome
+
+
+def record_outcome(lease: Lease, error: BaseException | None) -> None:
+    """One transaction: how the run ended, as the thread itself says it."""
+    with transaction.atomic():
+        decision = actions.lock_decision(lease.decision_id)
+        if decision.state != State.APPLIED or decision.epoch != lease.epoch:
+            return
+        state = joined(lease.graph).get_state({"configurable": {"thread_id": lease.thread_id}})
+        at = state.config["configurable"].get("checkpoint_id", "")
+        end = functools.partial(actions.end, decision, checkpoint_after=at)
+        failed = next((task for task in state.tasks if task.error), None)
+        if error is not None or failed is not None:
+            words = _words(error) if error is not None else str(failed and failed.error)
+            end(State.FAILED, error_node=failed.name if failed else "", error=words)
+        elif not _is_line_of(lease, at):
+            end(State.SUPERSEDED, error="Another program moved the thread while the run went on.")
+        elif state.next:
+            end(State.PAUSED)
+        else:
+            end(State.FINISHED)

@@ -1,0 +1,112 @@
+"""LangGraph's Postgres savers, joined to our transactions.
+
+`JoiningSaver` writes through Django's own connection, so that a checkpoint, its audit entry and
+the decision's state commit together or not at all. `FencedSaver` is the worker's: each of its
+writes first proves that this run of the decision has not been taken over.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+from django.db import connection
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from psycopg import AsyncCursor, Cursor
+from psycopg.pq import Format
+from psycopg.rows import DictRow, dict_row
+
+from graphs.registry import Compiled, Graph
+
+
+class JoiningSaver(PostgresSaver):
+    """A saver inside whatever transaction its connection is in. One thread at a time.
+
+    It brings a cursor of its own: Django's bind on the client, and the saver wants binary results.
+    """
+
+    @contextmanager
+    def _cursor(self, *, pipeline: bool = False) -> Iterator[Cursor[DictRow]]:
+        with self.lock, psycopg.Cursor(self.conn, row_factory=dict_row) as cursor:
+            cursor.format = Format.BINARY
+            yield cursor
+
+    # LangGraph's async calls, answered by the sync ones: they are milliseconds on a connection
+    # that no other task may touch meanwhile.
+    async def aget_tuple(self, *args: Any, **kwargs: Any) -> Any:
+        return self.get_tuple(*args, **kwargs)
+
+    async def aput(self, *args: Any, **kwargs: Any) -> Any:
+        return self.put(*args, **kwargs)
+
+    async def aput_writes(self, *args: Any, **kwargs: Any) -> None:
+        self.put_writes(*args, **kwargs)
+
+    async def alist(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        for found in self.list(*args, **kwargs):
+            yield found
+
+    async def aget_delta_channel_history(self, **kwargs: Any) -> Any:
+        return self.get_delta_channel_history(**kwargs)
+
+
+class LeaseLost(Exception):
+    """Another worker has taken this run over; nothing more is written here."""
+
+
+class FencedSaver(AsyncPostgresSaver):
+    """A saver whose writes hold only while `decision` is still at `epoch`.
+
+    A worker that was stopped, declared dead and woken up again still believes in its run. The
+    check and the write are one transaction, and the row lock makes a taker wait for a write that
+    is under way: after the epoch has been counted up, nothing of the older run gets in.
+    """
+
+    def __init__(self, pool: Any, decision_id: str, epoch: int) -> None:
+        super().__init__(pool)
+        self.fence = (decision_id, epoch)
+
+    @asynccontextmanager
+    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        if not pipeline:  # a read
+            async with super()._cursor() as cursor:
+                yield cursor
+            return
+        async with super()._cursor() as cursor, cursor.connection.transaction():
+            await cursor.execute(
+                "SELECT 1 AS held FROM approvals_decision "
+                "WHERE id = %s AND epoch = %s AND state = 'applied' FOR SHARE",
+                self.fence,
+            )
+            if await cursor.fetchone() is None:
+                raise LeaseLost(f"decision {self.fence[0]} was taken over")
+            yield cursor
+
+
+def with_saver(graph: Graph, saver: BaseCheckpointSaver[Any]) -> Compiled:
+    """The graph on this saver, with the types that its checkpoints may hold.
+
+    `copy()` alone loses the allow-list that `compile()` made of the declared state types.
+    """
+    allowed = set(graph.compiled._serde_allowlist or ()) | set(graph.review.allowed_msgpack_modules)
+    if allowed:
+        saver = saver.with_allowlist(allowed)
+    return graph.compiled.copy({"checkpointer": saver})
+
+
+def joined(graph: Graph) -> Compiled:
+    """The graph on Django's connection of this thread."""
+    return with_saver(graph, JoiningSaver(raw_connection()))
+
+
+def raw_connection() -> Any:
+    connection.ensure_connection()
+    return connection.connection
+
+
+def run_here(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Runs one coroutine to its end on this thread, which must have no loop running."""
+    return asyncio.run(call())

@@ -1,0 +1,88 @@
+// Nudges, the undo strip, and text that survives a reload. Everything works without it.
+"use strict";
+
+// The socket says which reviews changed; what changed is asked for over HTTP by hx-get.
+document.addEventListener("htmx:wsBeforeMessage", (event) => {
+  event.preventDefault();
+  const said = JSON.parse(event.detail.message);
+  const here = Number(document.body.dataset.review);
+  htmx.trigger(document.body, "nudge:queue");
+  if (said.refresh || said.reviews.includes(here)) htmx.trigger(document.body, "nudge:review");
+});
+
+let drop;
+document.addEventListener("htmx:wsClose", (event) => {
+  if (event.detail.event && event.detail.event.code === 4401) location.reload();
+  // A blink is not worth a word; a real outage is.
+  drop = drop || setTimeout(() => { document.getElementById("lost").hidden = false; }, 2000);
+});
+document.addEventListener("htmx:wsOpen", () => {
+  clearTimeout(drop);
+  drop = undefined;
+  document.getElementById("lost").hidden = true;
+});
+
+// The undo strip counts down and leaves a second before the server's window ends.
+function startUndo(strip) {
+  const total = Number(strip.dataset.left);
+  const ends = performance.now() + total * 1000;
+  const rim = strip.querySelector(".left");
+  const tick = () => {
+    const left = Math.max(0, (ends - performance.now()) / 1000);
+    if (left <= 0) return strip.remove();
+    const number = Math.ceil(left);
+    for (const element of strip.querySelectorAll(".secs, text")) element.textContent = number;
+    const ticks = Math.ceil((40 * left) / total);
+    rim.setAttribute("stroke-dasharray", `${".35 .65 ".repeat(ticks)}0 ${40 - ticks}`);
+    return setTimeout(tick, 250);
+  };
+  tick();
+}
+
+// What is typed stays with this tab until it is decided: a reload or a crash loses nothing.
+function keepDraft(form) {
+  const name = `draft:${form.dataset.draft}`;
+  const reply = form.querySelector("#reply");
+  const original = form.querySelector("#original").value;
+  const note = form.querySelector("#kept");
+  const mark = () => {
+    const edited = reply.value !== original;
+    document.body.classList.toggle("edited", edited);
+    return edited;
+  };
+  const kept = sessionStorage.getItem(name);
+  if (kept !== null && reply.value === original && kept !== original) {
+    reply.value = kept;
+    note.textContent = "your text from before, restored";
+    htmx.trigger(reply, "redline");
+  }
+  mark();
+  reply.addEventListener("input", () => {
+    if (mark()) sessionStorage.setItem(name, reply.value);
+    else sessionStorage.removeItem(name);
+    note.textContent = "kept in this tab";
+  });
+}
+
+function copy(button) {
+  const source = document.querySelector(button.dataset.copy);
+  source.select();
+  navigator.clipboard.writeText(source.value).then(() => { button.textContent = "Copied"; });
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button) copy(button);
+  for (const menu of document.querySelectorAll(".menu[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+
+function begin() {
+  const strip = document.getElementById("undo");
+  if (strip) startUndo(strip);
+  const form = document.getElementById("decide");
+  if (form) keepDraft(form);
+}
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
+else begin();

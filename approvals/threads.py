@@ -1,0 +1,61 @@
+"""LangGraph's threads as rows: their lock, their head, their descent. LangGraph's tables, read only."""
+
+from django.db import connection
+
+from approvals.models import ThreadChange
+
+
+def lock_thread(thread_id: str) -> None:
+    """Waits until this transaction alone captures, decides or applies on the thread.
+
+    Capture, decide and apply all take it, so that none sees a thread in the middle of another's
+    work. Ends with the transaction.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [thread_id])
+
+
+def head(thread_id: str, checkpoint_ns: str = "") -> str | None:
+    """The newest checkpoint's id, as LangGraph's saver picks it; None when there is none."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT checkpoint_id FROM checkpoints WHERE thread_id = %s AND checkpoint_ns = %s "
+            "ORDER BY checkpoint_id DESC LIMIT 1",
+            [thread_id, checkpoint_ns],
+        )
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def descends(thread_id: str, checkpoint_ns: str, child: str, ancestor: str) -> bool:
+    """Whether `child` is `ancestor` or comes after it in one line of the thread's history."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH RECURSIVE line (id, parent) AS (
+                SELECT checkpoint_id, parent_checkpoint_id FROM checkpoints
+                WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id = %(child)s
+                UNION
+                SELECT c.checkpoint_id, c.parent_checkpoint_id FROM checkpoints c
+                JOIN line ON c.checkpoint_id = line.parent
+                WHERE c.thread_id = %(thread)s AND c.checkpoint_ns = %(ns)s
+                  AND line.id > %(ancestor)s
+            )
+            SELECT EXISTS (SELECT 1 FROM line WHERE id = %(ancestor)s)
+            """,
+            {"thread": thread_id, "ns": checkpoint_ns, "child": child, "ancestor": ancestor},
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def note_all_threads() -> int:
+    """Puts every thread that has checkpoints, or a waiting review, before the capture loop."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            INSERT INTO {ThreadChange._meta.db_table} (thread_id)
+            SELECT thread_id FROM checkpoints
+            UNION SELECT thread_id FROM approvals_review WHERE status = 'waiting'
+            """  # noqa: S608
+        )
+        return int(cursor.rowcount)

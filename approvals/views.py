@@ -1,0 +1,416 @@
+"""The pages. Each view reads as: fetch, guard, act, answer."""
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.views import LoginView
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from approvals import actions, audit_search, wording
+from approvals.audit import Actor
+from approvals.errors import AlreadyDecided, ApprovalError, Conflict, NotAllowed
+from approvals.flow import flow_svg, from_drawable
+from approvals.forms import EDIT, DecideForm, as_text, one_newline
+from approvals.history import history, progress
+from approvals.models import AuditEntry, Decision, Review
+from approvals.policies import Policy
+from approvals.present import messages, pick, tree
+from approvals.redline import redline as word_diff
+from approvals.registry import graph as registered
+
+ROWS = 30
+AUDIT_ROWS = 50
+COUNTED = 1000
+MANY = f"{COUNTED:,}+"
+
+
+@method_decorator(never_cache, name="dispatch")
+class SignInView(LoginView):
+    """Sign-in and its audit entry commit together."""
+
+    template_name = "sign_in.html"
+    redirect_authenticated_user = True
+
+    @transaction.atomic
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        return super().form_valid(form)
+
+
+# Inbox
+
+
+@require_GET
+def inbox(request: HttpRequest) -> HttpResponse:
+    context = _queue(request, Policy(request.user))
+    if request.htmx:  # type: ignore[attr-defined]
+        return render(request, "inbox.html#list", context)
+    return render(request, "inbox.html", {**context, **_strip(request)})
+
+
+def _queue(request: HttpRequest, policy: Policy, current: int | None = None) -> dict[str, Any]:
+    """The waiting reviews as the address says: one keyset page, a capped count."""
+    graph, text = request.GET.get("graph", ""), request.GET.get("q", "").replace("\x00", "")
+    reviews = policy.reviews()
+    waiting = reviews.waiting().listed()
+    if graph:
+        waiting = waiting.filter(graph=graph)
+    waiting = waiting.search(text)
+    rows = list(waiting.oldest_first(_cursor(request.GET.get("after", "")))[: ROWS + 1])
+    filters = {key: value for key, value in (("graph", graph), ("q", text)) if value}
+    shown = current or _int(request.GET.get("current", ""))
+    place = {"after": request.GET.get("after"), "current": shown}
+    return {
+        "policy": policy,
+        "rows": rows[:ROWS],
+        "older": _next_cursor(rows),
+        "paged": bool(request.GET.get("after")),
+        "count": _capped(waiting),
+        "graph": graph,
+        "graphs": policy.queues,
+        "q": text,
+        "row_query": urlencode(filters),
+        "list_query": urlencode({**filters, **{k: v for k, v in place.items() if v}}),
+        "current": shown,
+        "next_row": _after(rows[:ROWS], shown),
+        "section": "queue",
+        "failed": list(
+            reviews.filter(decisions__state=Decision.State.FAILED).listed().order_by("id")[:20]
+        ),
+    }
+
+
+def _after(rows: list[Review], current: int | None) -> Review | None:
+    """The row under the current one; from the last, or from none of them, the first."""
+    places = [row.pk for row in rows]
+    at = places.index(current) + 1 if current in places else 0
+    following = rows[at:] + rows[:at]
+    return next((row for row in following if row.pk != current), None)
+
+
+def _capped(rows: Any) -> str:
+    number = rows.order_by()[: COUNTED + 1].count()
+    return MANY if number > COUNTED else f"{number:,}"
+
+
+def _int(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None
+
+
+def _cursor(text: str) -> tuple[dt.datetime, int] | None:
+    moment, _, number = text.rpartition("_")
+    try:
+        return dt.datetime.fromisoformat(moment), int(number)
+    except ValueError:
+        return None
+
+
+def _next_cursor(rows: list[Review]) -> str:
+    return f"{rows[ROWS - 1].waiting_since.isoformat()}_{rows[ROWS - 1].pk}" if len(rows) > ROWS else ""
+
+
+def _strip(request: HttpRequest) -> dict[str, Any]:
+    """The person's own last decision while it can still be undone."""
+    last = (
+        Decision.objects.filter(
+            actor=request.user, state=Decision.State.PENDING, apply_after__gt=Now()
+        )
+        .annotate(left=F("apply_after") - Now())
+        .select_related("review")
+        .defer("review__snapshot", "review__search")
+        .order_by("-decided_at")
+        .first()
+    )
+    # The strip closes a second before the server's window does, so that its button keeps its word.
+    left = last.left.total_seconds() - 1 if last else 0  # type: ignore[attr-defined]
+    return {"undoable": last, "undo_left": max(0, round(left))}
+
+
+# Review
+
+
+def _visible(request: HttpRequest, pk: int) -> tuple[Review, Policy]:
+    """The review, if this person may see it. An attempt to act on another's is audited."""
+    policy = Policy(request.user)
+    found = policy.reviews().defer("search").filter(pk=pk).first()
+    if found is None:
+        if request.method == "POST":
+            error = NotAllowed("Not a review of this person's queues.")
+            actions.refuse(Actor.of(request), error, review=Review.objects.filter(pk=pk).first())
+        raise Http404
+    return found, policy
+
+
+@require_GET
+def review(request: HttpRequest, pk: int) -> HttpResponse:
+    found, policy = _visible(request, pk)
+    part = request.GET.get("part", "")
+    if part == "state":
+        return render(request, "review.html#live", _standing(request, found, policy))
+    if part == "history":
+        return render(request, "review.html#history", _history(request, found))
+    if not request.htmx:  # type: ignore[attr-defined]
+        actions.open_review(Actor.of(request), found)
+    return _review_page(request, found, policy)
+
+
+def _review_page(
+    request: HttpRequest, found: Review, policy: Policy, form: DecideForm | None = None, status: int = 200
+) -> HttpResponse:
+    graph = registered(found.graph)
+    settings = graph.review if graph else None
+    standing = _standing(request, found, policy)
+    form = form or DecideForm(found, settings, drafts=_taken_back(request, found))
+    response = settings.response if settings else ""
+    original, text = form.originals.get(response, ""), form.text(response) if settings else ""
+    if standing["decision"]:
+        text = as_text(standing["decision"].edits.get(response, original))
+    context = {
+        **_queue(request, policy, found.pk),
+        **standing,
+        **_strip(request),
+        "form": form,
+        "settings": settings,
+        "original_text": original,
+        "response_text": form.text(response) if settings else "",
+        "approved_text": text,
+        "diff": word_diff(original, text),
+        "conversation": messages(found.values, settings.messages) if settings else [],
+        "findings": _findings(found, settings),
+        "draft": pick(found.values, settings.response) if settings else None,
+        "drafted_by": pick(found.values, settings.drafted_by) if settings else None,
+        "tree": tree(found.values),
+        "metadata": tree(found.snapshot.get("metadata") or {}),
+    }
+    return render(request, "review.html", context, status=status)
+
+
+def _taken_back(request: HttpRequest, found: Review) -> dict[str, Any]:
+    """The edits of this person's last decision here that they took back: theirs to go on with."""
+    if found.status != Review.Status.WAITING:
+        return {}
+    last = (
+        found.decisions.filter(actor=request.user, state=Decision.State.UNDONE)
+        .order_by("-decided_at")
+        .first()
+    )
+    return last.edits if last else {}
+
+
+def _findings(found: Review, settings: Any) -> list[Any]:
+    listed = pick(found.values, settings.findings) if settings else None
+    return [one if isinstance(one, dict) else {"text": str(one)} for one in listed] if isinstance(
+        listed, list
+    ) else []
+
+
+def _standing(request: HttpRequest, found: Review, policy: Policy) -> dict[str, Any]:
+    """Where the review stands now: what the page asks for again at every nudge."""
+    decision = (
+        found.decisions.exclude(state=Decision.State.UNDONE).select_related("actor").first()
+    )
+    if decision:
+        decision.review = found
+    shown = _history(request, found)
+    steps = shown["history"].steps if shown["history"] else []
+    mine = decision is not None and policy.may_undo(decision)
+    return {
+        **shown,
+        "decision": decision,
+        "progress": progress(decision, steps) if decision else [],
+        "may_decide": policy.may_decide(found) and not found.interrupt_id,
+        "may_undo": mine and decision and decision.state == Decision.State.PENDING,
+        "may_retry": decision is not None and policy.may_retry(decision),
+        "flow": _flow(found, shown["history"], decision),
+    }
+
+
+def _history(request: HttpRequest, found: Review) -> dict[str, Any]:
+    graph = registered(found.graph)
+    before = request.GET.get("before", "")
+    return {"review": found, "history": history(found, graph, before) if graph else None}
+
+
+def _flow(found: Review, shown: Any, decision: Decision | None) -> str:
+    graph = registered(found.graph)
+    if graph is None or shown is None:
+        return ""
+    nodes, edges = from_drawable(graph.compiled.get_graph())
+    here = found.status == Review.Status.WAITING or (
+        decision is not None and decision.state == Decision.State.PENDING
+    )
+    waiting = {found.node} if here else set()
+    return flow_svg(
+        nodes,
+        edges,
+        waiting=waiting,
+        visited=shown.visited,
+        notes={},
+        label=f"Graph {graph.id}",
+    )
+
+
+# Decide
+
+
+@require_POST
+def decide(request: HttpRequest, pk: int) -> HttpResponse:
+    found, policy = _visible(request, pk)
+    graph = registered(found.graph)
+    form = DecideForm(found, graph.review if graph else None, request.POST)
+    if not form.is_valid():
+        return _review_page(request, found, policy, form, status=422)
+    try:
+        actions.decide(Actor.of(request), found.pk, form.order)
+    except Conflict as error:
+        return _conflict_page(request, found, policy, form, error)
+    except ApprovalError as error:
+        form.add_error(None, str(error))
+        status = 403 if isinstance(error, NotAllowed) else 422
+        return _review_page(request, found, policy, form, status=status)
+    return redirect(_address(request, found))
+
+
+def _address(request: HttpRequest, found: Review) -> str:
+    kept = request.GET.urlencode()
+    return found.get_absolute_url() + (f"?{kept}" if kept else "")
+
+
+def _conflict_page(
+    request: HttpRequest, found: Review, policy: Policy, form: DecideForm, error: Conflict
+) -> HttpResponse:
+    """Who or what was first, and both texts. Nothing typed is lost."""
+    found.refresh_from_db(fields=["status", "ended_because"])
+    standing = _standing(request, found, policy)
+    settings = form.settings
+    decision = standing["decision"]
+    response = settings.response if settings else ""
+    draft = form.originals.get(response, "")
+    theirs = decision.edits.get(response, draft) if decision else draft
+    context = {
+        **_queue(request, policy, found.pk),
+        **standing,
+        "error": error,
+        "is_decided": isinstance(error, AlreadyDecided) and decision is not None,
+        "draft": draft,
+        "theirs": theirs,
+        "mine": form.text(response) if settings else "",
+        "others": {name: text for name, text in form.texts().items() if name != response},
+        "told": [
+            (entry, wording.headline(entry))
+            for entry in reversed(AuditEntry.objects.filter(review=found).order_by("-id")[:8])
+        ],
+    }
+    return render(request, "conflict.html", context, status=409)
+
+
+@require_POST
+def redline(request: HttpRequest, pk: int) -> HttpResponse:
+    """The word diff of a text that is being written. Records nothing."""
+    found, policy = _visible(request, pk)
+    graph = registered(found.graph)
+    if graph is None:
+        raise Http404
+    form = DecideForm(found, graph.review, request.POST)
+    if not request.htmx:  # type: ignore[attr-defined]
+        return _review_page(request, found, policy, form)
+    name = graph.review.response
+    text = one_newline(request.POST.get(EDIT + name, ""))[: graph.review.max_length]
+    diff = word_diff(form.originals.get(name, ""), text)
+    return render(request, "review.html#redline", {"diff": diff})
+
+
+@require_POST
+def undo(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    return _on_decision(request, pk, actions.undo)
+
+
+@require_POST
+def retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    return _on_decision(request, pk, actions.retry)
+
+
+def _on_decision(request: HttpRequest, pk: uuid.UUID, act: Any) -> HttpResponse:
+    decision = Decision.objects.filter(pk=pk).first()
+    if decision is None:
+        raise Http404
+    found, policy = _visible(request, decision.review_id)
+    try:
+        act(Actor.of(request), decision.pk)
+    except ApprovalError as error:
+        graph = registered(found.graph)
+        form = DecideForm(found, graph.review if graph else None)
+        return _conflict_or_refusal(request, found, policy, form, error)
+    return redirect(found)
+
+
+def _conflict_or_refusal(
+    request: HttpRequest, found: Review, policy: Policy, form: DecideForm, error: ApprovalError
+) -> HttpResponse:
+    if isinstance(error, Conflict):
+        return _conflict_page(request, found, policy, form, error)
+    return render(request, "problem.html", {"title": "Not allowed", "text": str(error)}, status=403)
+
+
+# Audit
+
+
+@require_GET
+def audit_trail(request: HttpRequest, pk: int | None = None) -> HttpResponse:
+    policy = Policy(request.user)
+    if not policy.sees_audit:
+        raise Http404
+    line = request.GET.get("q", "")[:500]
+    terms = audit_search.parse(line)
+    entries = audit_search.apply(policy.audit().select_related("review"), terms)
+    entries = entries.defer("review__snapshot", "review__search", "before", "after")
+    if older := _int(request.GET.get("older", "")):
+        entries = entries.filter(pk__lt=older)
+    rows = list(entries[: AUDIT_ROWS + 1])
+    entry = _entry(policy, pk)
+    context = {
+        "policy": policy,
+        "section": "audit",
+        "q": line,
+        "terms": terms,
+        "rows": [(row, wording.headline(row), wording.remark(row)) for row in rows[:AUDIT_ROWS]],
+        "older": rows[AUDIT_ROWS - 1].pk if len(rows) > AUDIT_ROWS else None,
+        "actions": AuditEntry.Action.values,
+        **entry,
+    }
+    return render(request, "audit.html", context)
+
+
+def _entry(policy: Policy, pk: int | None) -> dict[str, Any]:
+    if pk is None:
+        return {"entry": None}
+    found = (
+        policy.audit()
+        .select_related("review", "actor")
+        .defer("review__snapshot", "review__search")
+        .filter(pk=pk)
+        .first()
+    )
+    if found is None:
+        raise Http404
+    same = Q(thread_id=found.thread_id) if found.thread_id else Q(pk=found.pk)
+    story = list(policy.audit().filter(same).defer("before", "after").order_by("id")[:200])
+    keys = list({**(found.before or {}), **(found.after or {})})
+    return {
+        "entry": found,
+        "headline": wording.headline(found),
+        "remark": wording.remark(found),
+        "story": [(one, wording.headline(one), wording.remark(one)) for one in story],
+        "changed": [(k, (found.before or {}).get(k), (found.after or {}).get(k)) for k in keys],
+        "thread_url": f"{reverse('audit')}?q=thread:{found.thread_id}",
+    }

@@ -1,0 +1,50 @@
+"""What an operator sees when a command cannot go on: one line that says what to do."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def sentence(error: BaseException) -> str:
+    """The first line of an error, without the driver's prefixes."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].removeprefix("connection failed: ")
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for an error an operator can cause; None when it is a defect of ours.
+
+    `DATABASE_URL` never shows up here in full, because it holds a password.
+    """
+    from django.core.exceptions import ImproperlyConfigured
+    from django.db import InterfaceError, OperationalError, ProgrammingError
+
+    from graphs.registry import RegistryError
+
+    if isinstance(error, RegistryError):
+        return "\n".join(str(fault) for fault in error.faults)
+    if isinstance(error, ImproperlyConfigured):
+        return sentence(error)
+    if isinstance(error, OperationalError | InterfaceError):
+        return (
+            f"Postgres did not answer: {sentence(error)}. "
+            "Check that it runs and that DATABASE_URL names it."
+        )
+    if isinstance(error, ProgrammingError) and "does not exist" in str(error):
+        return f"The database is not ready: {sentence(error)}. Run: python manage.py migrate"
+    return None
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Turns an operator's mistake into one line on stderr and exit code 1."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        sys.stderr.write(f"countersign: {line}\n")
+        sys.exit(1)

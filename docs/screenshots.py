@@ -1,0 +1,76 @@
+"""Pictures of the running demo: `make demo` in one terminal, `make shots` in another.
+
+Takes every page at the widths and themes asked for, and writes PNG files to a folder.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+from tests.browser import launch
+
+HEIGHTS = {1440: 900, 1280: 800, 768: 1024, 320: 640}
+
+
+def main() -> None:
+    args = arguments()
+    args.to.mkdir(parents=True, exist_ok=True)
+    logins = json.loads(args.logins.read_text())
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        for theme in args.themes:
+            context = browser.new_context(color_scheme=theme, reduced_motion="reduce")
+            for name, page in scenes(context, args.address, logins):
+                for width in args.widths:
+                    page.set_viewport_size({"width": width, "height": HEIGHTS.get(width, 900)})
+                    page.wait_for_timeout(150)
+                    page.screenshot(path=args.to / f"{name}-{theme}-{width}.png")
+            context.close()
+        browser.close()
+
+
+def scenes(context: Any, address: str, logins: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    page = context.new_page()
+    page.goto(address)
+    yield "sign-in", page
+    sign_in(page, "rita", logins)
+    yield "inbox", page
+    page.click("ol .row >> nth=0")
+    yield "review", page
+    page.fill("#reply", page.input_value("#reply").replace("Thank you for", "We thank you for", 1))
+    page.wait_for_selector('[data-changed="yes"]')
+    yield "edited", page
+    page.context.clear_cookies()
+    page.goto(address)
+    sign_in(page, "ada", logins)
+    page.goto(address + "audit/?q=action:decided")
+    yield "audit", page
+    if page.locator(".hit").count():
+        page.click(".hit >> nth=0")
+        yield "audit-entry", page
+
+
+def sign_in(page: Any, name: str, logins: dict[str, str]) -> None:
+    page.fill("#id_username", name)
+    page.fill("#id_password", logins[name])
+    page.click("text=Sign in >> nth=-1")
+    page.wait_for_selector(".nav")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", default=f"http://127.0.0.1:{os.environ.get('PORT', 8000)}/")
+    parser.add_argument("--logins", type=Path, default=Path(".data/demo-logins.json"))
+    parser.add_argument("--to", type=Path, default=Path("docs/pictures"))
+    parser.add_argument("--widths", type=int, nargs="+", default=[1440])
+    parser.add_argument("--themes", nargs="+", default=["light"])
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Run the support graph over a file of customer messages: `python -m graphs.intake`.
+
+A plain LangGraph program. It knows where the checkpoints go and nothing of who approves them.
+Run it again and it goes on where it stopped: threads that are there already are left alone,
+unless their run broke off before the pause.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.types import StateSnapshot
+
+from graphs.support import Incoming, compile_graph, create_outbox, libpq_url
+
+MESSAGES = Path(__file__).parent / "data" / "messages.jsonl"
+BEFORE_THE_PAUSE = {"__start__", "classify", "retrieve", "draft", "compliance_check"}
+
+
+def conversations(file: Path) -> list[Incoming]:
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+        return [conversation(json.loads(line)) for line in lines if line.strip()]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RuntimeError(f"{file} is not a file of customer messages: {error!r}") from error
+
+
+def conversation(row: dict[str, Any]) -> Incoming:
+    return {
+        "conversation_id": row["conversation_id"],
+        "customer": row["customer"],
+        "subject": row["subject"],
+        "messages": row["messages"],
+    }
+
+
+def run(saver: PostgresSaver, incoming: list[Incoming], graph_id: str) -> Counter[str]:
+    graph = compile_graph(saver)
+    tally: Counter[str] = Counter()
+    for each in incoming:
+        config: RunnableConfig = {
+            "configurable": {"thread_id": each["conversation_id"]},
+            "metadata": {"graph_id": graph_id},
+        }
+        before = graph.get_state(config)
+        if before.created_at is not None and not broke_off(before):
+            tally["there"] += 1
+            continue
+        graph.invoke(None if before.created_at else each, config, durability="sync")
+        tally["waiting" if graph.get_state(config).next else "finished"] += 1
+    return tally
+
+
+def broke_off(thread: StateSnapshot) -> bool:
+    """A draft sent back by a reviewer is on its way too, but somebody else's to run."""
+    return bool(BEFORE_THE_PAUSE.intersection(thread.next)) and not thread.values.get(
+        "reviewer_note"
+    )
+
+
+def summary(tally: Counter[str]) -> str:
+    runs = tally["finished"] + tally["waiting"]
+    return (
+        f"{runs} runs: {tally['finished']} finished, {tally['waiting']} wait for a person, "
+        f"{tally['there']} were there already."
+    )
+
+
+def intake(args: argparse.Namespace) -> str:
+    url = os.environ.get("DATABASE_URL", "")
+    if not url:
+        raise RuntimeError("DATABASE_URL is not set.")
+    incoming = conversations(args.file)
+    if outbox := os.environ.get("SUPPORT_OUTBOX"):
+        with psycopg.connect(libpq_url(outbox)) as conn:
+            create_outbox(conn)
+    with PostgresSaver.from_conn_string(libpq_url(url)) as saver:
+        if args.setup:
+            saver.setup()
+        return summary(run(saver, incoming, args.graph_id))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m graphs.intake", description=__doc__)
+    parser.add_argument("--file", type=Path, default=MESSAGES, help="customer messages, JSON lines")
+    parser.add_argument("--graph-id", default="support", help="written to the runs' metadata")
+    parser.add_argument("--setup", action="store_true", help="create the checkpoint tables first")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
+    try:
+        print(intake(args))
+    except psycopg.errors.UndefinedTable as error:
+        return failed(f"{first_line(error)}; create LangGraph's tables with --setup.")
+    except psycopg.Error as error:
+        return failed(f"the database does not answer as it should: {first_line(error)}")
+    except (OSError, RuntimeError) as error:
+        return failed(first_line(error))
+    return 0
+
+
+def failed(why: str) -> int:
+    print(f"intake: {why}", file=sys.stderr)
+    return 1
+
+
+def first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,305 @@
+"""Which graphs there are (langgraph.json) and what their reviews look like (reviews.toml).
+
+`load` never stops at the first mistake: a `RegistryError` holds every fault, each with its
+file, table and key, so that one `manage.py check` shows all there is to mend.
+"""
+
+import asyncio
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph.state import CompiledStateGraph, StateGraph
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Compiled = CompiledStateGraph
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake in one place of a file."""
+
+    file: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.where}: {self.message}" if self.where else (
+            f"{self.file}: {self.message}"
+        )
+
+
+class RegistryError(Exception):
+    """langgraph.json or reviews.toml cannot be used; `faults` says why, in full."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
+
+
+class ReviewSettings(BaseModel):
+    """One table `[graphs.<name>]` of reviews.toml. Paths are dotted, as in `customer.name`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    approval_nodes: list[str] = Field(min_length=1)
+    response: str
+    group: str = Field(min_length=1)
+    editable: list[str] | None = None
+    approve: dict[str, Any] = {}
+    title: str = "{conversation_id}"
+    who: str = "customer.name"
+    risk: str = "risk"
+    findings: str = "compliance_findings"
+    messages: str = "messages"
+    drafted_by: str = "drafted_by"
+    undo_window: float = Field(default=8, ge=0, le=600)
+    """Seconds in which a decision can be taken back before the worker applies it."""
+    max_length: int = Field(default=20_000, ge=1, le=1_000_000)
+    """Characters that an edited text may have."""
+    allowed_msgpack_modules: list[tuple[str, str]] = []
+
+    @property
+    def editable_fields(self) -> list[str]:
+        return [self.response] if self.editable is None else self.editable
+
+
+class ReviewsFile(BaseModel):
+    """reviews.toml as a whole."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    default_graph: str | None = None
+    graphs: dict[str, ReviewSettings] = {}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A registered graph: LangGraph's compiled graph and the reviewers' settings for it."""
+
+    id: str
+    compiled: Compiled
+    review: ReviewSettings
+
+    @property
+    def channels(self) -> set[str]:
+        return {name for name in self.compiled.channels if not name.startswith(("__", "branch:"))}
+
+
+@dataclass(frozen=True)
+class Registry:
+    graphs: Mapping[str, Graph] = field(default_factory=dict)
+    default_graph: str | None = None
+
+    def get(self, graph_id: str) -> Graph | None:
+        return self.graphs.get(graph_id)
+
+    def __iter__(self) -> Iterator[Graph]:
+        return iter(self.graphs.values())
+
+    def approval_nodes(self) -> set[str]:
+        return {node for graph in self for node in graph.review.approval_nodes}
+
+
+def load(langgraph_json: Path, reviews_toml: Path) -> Registry:
+    """Reads both files and imports every graph they name. Raises RegistryError with all faults."""
+    faults: list[Fault] = []
+    targets = _targets(langgraph_json, faults)
+    reviews = _reviews(reviews_toml, faults)
+    _compare(targets, reviews, langgraph_json, reviews_toml, faults)
+    graphs = {}
+    for name in targets.keys() & reviews.graphs.keys():
+        graph = _graph(name, targets[name], reviews.graphs[name], langgraph_json, faults)
+        if graph:
+            faults += _settings_faults(graph, reviews_toml.name)
+            graphs[name] = graph
+    if faults:
+        raise RegistryError(faults)
+    return Registry(dict(sorted(graphs.items())), reviews.default_graph)
+
+
+def _targets(path: Path, faults: list[Fault]) -> dict[str, str]:
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8")).get("graphs")
+    except OSError:
+        faults.append(Fault(path.name, "", f"the file is not there ({path})"))
+        return {}
+    except (ValueError, AttributeError) as error:
+        faults.append(Fault(path.name, "", f"not a JSON object: {error}"))
+        return {}
+    if not isinstance(listed, dict):
+        faults.append(Fault(path.name, "graphs", "must be an object of name: target"))
+        return {}
+    found = {}
+    for name, value in listed.items():
+        target = value.get("path") if isinstance(value, dict) else value
+        if isinstance(target, str) and ":" in target:
+            found[name] = target
+        else:
+            faults.append(
+                Fault(path.name, f"graphs.{name}", 'must read "./file.py:name" or "module:name"')
+            )
+    return found
+
+
+def _reviews(path: Path, faults: list[Fault]) -> ReviewsFile:
+    try:
+        return ReviewsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError:
+        faults.append(Fault(path.name, "", f"the file is not there ({path})"))
+    except tomllib.TOMLDecodeError as error:
+        faults.append(Fault(path.name, "", f"not TOML: {error}"))
+    except ValidationError as error:
+        for one in error.errors():
+            faults.append(Fault(path.name, ".".join(map(str, one["loc"])), one["msg"]))
+    return ReviewsFile()
+
+
+def _compare(
+    targets: Mapping[str, str],
+    reviews: ReviewsFile,
+    langgraph_json: Path,
+    reviews_toml: Path,
+    faults: list[Fault],
+) -> None:
+    if faults:
+        return  # one file could not be read: every name would look missing from it
+    for name in targets.keys() - reviews.graphs.keys():
+        faults.append(
+            Fault(reviews_toml.name, f"graphs.{name}", f"no table for this graph of {langgraph_json.name}")
+        )
+    for name in reviews.graphs.keys() - targets.keys():
+        faults.append(
+            Fault(reviews_toml.name, f"graphs.{name}", f"{langgraph_json.name} names no such graph")
+        )
+    if reviews.default_graph and reviews.default_graph not in reviews.graphs:
+        faults.append(
+            Fault(reviews_toml.name, "default_graph", f"no graph is called {reviews.default_graph!r}")
+        )
+
+
+def _graph(
+    name: str, target: str, review: ReviewSettings, file: Path, faults: list[Fault]
+) -> Graph | None:
+    try:
+        compiled = compile_target(load_target(target, file.parent), review.approval_nodes)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        faults.append(
+            Fault(
+                file.name,
+                f"graphs.{name}",
+                f"{target} cannot be imported: {type(error).__name__}: {reason}",
+            )
+        )
+        return None
+    if isinstance(compiled.checkpointer, InMemorySaver):
+        faults.append(
+            Fault(
+                file.name,
+                f"graphs.{name}",
+                f"{target} has an in-memory checkpointer: thirty workers would have thirty "
+                "memories, and none would find another's run. Compile it without a checkpointer; "
+                "Countersign puts Postgres there",
+            )
+        )
+        return None
+    return Graph(name, compiled, review)
+
+
+def load_target(target: str, root: Path) -> Any:
+    """The object that a target of langgraph.json names, as LangGraph's own tools find it.
+
+    A `/` means a file, else a module; the last `:` splits off the attribute. A file that can
+    also be imported by name is imported by name, because the types of a state are stored in
+    checkpoints under their module's name.
+    """
+    place, _, attribute = target.rpartition(":")
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    module = _import_file((root / place).resolve(), root) if "/" in place else (
+        importlib.import_module(place)
+    )
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise AttributeError(f"{place} has no {attribute!r}") from None
+
+
+def _import_file(path: Path, root: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    for entry in [str(root.resolve()), *sys.path]:
+        if entry and path.is_relative_to(entry):
+            dotted = ".".join(path.relative_to(entry).with_suffix("").parts)
+            spec = _find_spec(dotted)
+            if spec and spec.origin and os.path.samefile(spec.origin, path):
+                return importlib.import_module(dotted)
+    name = f"__graphs__{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _find_spec(dotted: str) -> Any:
+    try:
+        return importlib.util.find_spec(dotted)
+    except (ImportError, ValueError):
+        return None
+
+
+def compile_target(target: Any, approval_nodes: list[str]) -> Compiled:
+    """A builder, a compiled graph or a factory of either, compiled to pause before the nodes."""
+    if callable(target) and not isinstance(target, StateGraph | CompiledStateGraph):
+        target = _call_factory(target)
+    if isinstance(target, StateGraph):
+        target = target.compile(interrupt_before=approval_nodes)
+    if not isinstance(target, CompiledStateGraph):
+        raise TypeError(f"a {type(target).__name__} is neither a StateGraph nor compiled")
+    before = target.interrupt_before_nodes
+    if before != "*" and not set(approval_nodes) <= set(before):
+        union = list(dict.fromkeys([*before, *approval_nodes]))
+        target = target.copy({"interrupt_before_nodes": union})
+    return target
+
+
+def _call_factory(factory: Callable[..., Any]) -> Any:
+    # LangGraph's server passes a config and a runtime to factories that ask for them.
+    wanted = [
+        p
+        for p in inspect.signature(factory).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(wanted) > 2:
+        raise TypeError("a factory takes at most a config and a runtime")
+    made = factory(*[{"configurable": {}}, None][: len(wanted)])
+    return asyncio.run(made) if inspect.iscoroutine(made) else made
+
+
+def _settings_faults(graph: Graph, file: str) -> Iterator[Fault]:
+    table = f"graphs.{graph.id}"
+    review = graph.review
+    for node in review.approval_nodes:
+        if node not in graph.compiled.nodes:
+            yield Fault(file, f"{table}.approval_nodes", f"the graph has no node {node!r}")
+    if review.response not in graph.channels:
+        yield Fault(file, f"{table}.response", f"the state has no field {review.response!r}")
+    for key in review.editable_fields:
+        if key not in graph.channels:
+            yield Fault(file, f"{table}.editable", f"the state has no field {key!r}")
+    for key in review.approve:
+        if key not in graph.channels:
+            yield Fault(file, f"{table}.approve.{key}", f"the state has no field {key!r}")
