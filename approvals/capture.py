@@ -14,6 +14,7 @@ from langgraph.types import StateSnapshot
 
 from approvals import actions
 from approvals.actions import Pause
+from approvals.clock import database_now
 from approvals.models import Decision, ThreadChange
 from approvals.present import digest, excerpt, fill, jsonable, pick
 from approvals.registry import registry
@@ -41,7 +42,7 @@ def _take_notes() -> dict[str, int]:
         cursor.execute(
             """
             DELETE FROM approvals_threadchange WHERE id IN (
-                SELECT id FROM approvals_threadchange WHERE not_before <= now()
+                SELECT id FROM approvals_threadchange WHERE not_before <= clock_timestamp()
                 ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
             RETURNING thread_id, attempts
             """,
@@ -67,7 +68,7 @@ def _capture_one(thread_id: str, attempts: int) -> None:
             ThreadChange.objects.create(
                 thread_id=thread_id,
                 attempts=attempts + 1,
-                not_before=dt.datetime.now(dt.UTC) + later,
+                not_before=database_now() + later,
             )
 
 

@@ -1,0 +1,303 @@
+"""The cast, the graphs and the processes. Everything real: Postgres, LangGraph, workers, browser."""
+
+import asyncio
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.test import Client
+from procrastinate.contrib.django.utils import connector_params
+from psycopg_pool import AsyncConnectionPool
+
+from approvals import capture, runner
+from approvals.install import CHECKPOINT_TABLES
+from approvals.models import Decision, Review
+from approvals.registry import registry
+from approvals.savers import joined
+from tests.graphs.scripted import EFFECTS
+from tests.postgres import ROOT
+
+PASSWORD = "correct horse battery"
+HASHED = make_password(PASSWORD, hasher="pbkdf2_sha256")
+MESSAGE = "I missed October's payment because my hours were cut. Can I pay the rest after the 28th?"
+_numbers = itertools.count(1)
+
+
+def test_url() -> str:
+    """The test database as a URL, for programs that are told where to work."""
+    s = connection.settings_dict
+    auth = s["USER"] + (f":{s['PASSWORD']}" if s["PASSWORD"] else "")
+    if s["HOST"].startswith("/"):
+        return f"postgresql://{auth}@/{s['NAME']}?host={s['HOST']}"
+    return f"postgresql://{auth}@{s['HOST']}:{s['PORT'] or 5432}/{s['NAME']}"
+
+
+test_url.__test__ = False  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        # Only the TRUNCATE by which tests start clean; UPDATE and DELETE stay refused.
+        cursor.execute(
+            "ALTER TABLE approvals_auditentry DISABLE TRIGGER countersign_never_emptied"
+        )
+        cursor.execute(EFFECTS)
+        os.environ["EFFECTS_URL"] = test_url()
+
+
+@pytest.fixture
+def clean(transactional_db: None) -> Iterator[None]:
+    """A committed database that starts and ends empty; Django's flush leaves LangGraph's tables."""
+    _truncate()
+    yield
+    _truncate()
+
+
+def _truncate() -> None:
+    tables = [*CHECKPOINT_TABLES[:3], "procrastinate_jobs", "procrastinate_workers", "effects", "gates"]
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
+        cursor.execute("TRUNCATE approvals_threadchange")
+
+
+# The cast
+
+
+@pytest.fixture
+def cast(db: None) -> SimpleNamespace:
+    """One account per role: rita and tom review, ada audits, mara is the admin, stan is a stranger."""
+    groups = {
+        name: Group.objects.get_or_create(name=name)[0]
+        for name in ("support-reviewers", "scripted-reviewers", "auditors", "others")
+    }
+    both = [groups["support-reviewers"], groups["scripted-reviewers"]]
+    return SimpleNamespace(
+        rita=_account("rita", "Rita Osei", both),
+        tom=_account("tom", "Tom Achebe", both),
+        ada=_account("ada", "Ada Lindqvist", [groups["auditors"]]),
+        mara=_account("mara", "Mara Quist", [], is_staff=True, is_superuser=True),
+        stan=_account("stan", "Stan Moor", [groups["others"]]),
+    )
+
+
+def _account(username: str, name: str, groups: list[Group], **flags: bool) -> Any:
+    first, last = name.split()
+    user = get_user_model().objects.create(
+        username=username, first_name=first, last_name=last, password=HASHED, **flags
+    )
+    user.groups.set(groups)
+    return user
+
+
+@pytest.fixture
+def as_(cast: SimpleNamespace) -> Callable[[str], Client]:
+    """`as_("rita")` is a signed-in HTTP client of that person. Its errors become answers."""
+
+    def client(name: str) -> Client:
+        made = Client(raise_request_exception=False)
+        made.force_login(getattr(cast, name))
+        return made
+
+    return client
+
+
+# Runs and reviews
+
+
+def pause(graph_id: str = "support", thread_id: str = "", **state: Any) -> str:
+    """Runs a graph until it pauses, on Django's connection; returns the thread's id."""
+    number = next(_numbers)
+    thread_id = thread_id or f"{graph_id}-{number}-{uuid.uuid4().hex[:6]}"
+    graph = registry().graphs[graph_id]
+    given = {**_input(graph_id, thread_id), **state}
+    config = {"configurable": {"thread_id": thread_id}, "metadata": {"graph_id": graph_id}}
+    joined(graph).invoke(given, config) if graph_id == "support" else asyncio.run(
+        joined(graph).ainvoke(given, config)
+    )
+    return thread_id
+
+
+def _input(graph_id: str, thread_id: str) -> dict[str, Any]:
+    if graph_id == "scripted":
+        return {
+            "conversation_id": thread_id,
+            "title": f"Case {thread_id}",
+            "who": "Maeve Kilbride",
+            "risk": "medium",
+            "agent_response": "Dear Maeve,\n\nWe have noted your plan.\n\nCustomer Care",
+            "amount": 60,
+            "script": {},
+            "log": [],
+        }
+    return {
+        "conversation_id": thread_id,
+        "customer": {
+            "name": "Maeve Kilbride",
+            "email": "maeve@example.com",
+            "product": "Flex loan",
+            "language": "en",
+            "reference": "7741",
+        },
+        "subject": "Missed payment and credit file",
+        "messages": [{"role": "human", "content": MESSAGE}],
+    }
+
+
+def capture_all() -> None:
+    """What the worker's capture loop does, until there is nothing left to capture."""
+    while capture.capture_batch():
+        pass
+
+
+def waiting(graph_id: str = "support", **state: Any) -> Review:
+    """A review that waits, of a real paused run."""
+    thread_id = pause(graph_id, **state)
+    capture_all()
+    return Review.objects.get(thread_id=thread_id)
+
+
+def form_of(review: Review, text: str | None = None, **fields: Any) -> dict[str, Any]:
+    """What the review page's form posts; `text` is the reply, if it was changed."""
+    field_name = registry().graphs[review.graph].review.response
+    return {
+        "digest": review.digest,
+        "checkpoint": review.checkpoint_id,
+        "key": str(uuid.uuid4()),
+        f"edit.{field_name}": review.values[field_name] if text is None else text,
+        **fields,
+    }
+
+
+def resume(decision: Decision) -> None:
+    """What the worker does with a decision's job, in this process. Needs `clean`."""
+
+    async def run() -> None:
+        kwargs = {**connector_params(), "autocommit": True, "prepare_threshold": None}
+        async with AsyncConnectionPool(kwargs=kwargs, min_size=0, max_size=4, open=False) as pool:
+            await runner.resume(str(decision.pk), pool)
+
+    asyncio.run(run())
+
+
+def effects(thread_id: str) -> list[tuple[Any, ...]]:
+    """(decision_id, body) of each delivery of a scripted run."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT decision_id, body FROM effects WHERE conversation_id = %s ORDER BY id",
+            [thread_id],
+        )
+        return cursor.fetchall()
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 20, what: str = "") -> Any:
+    """The condition's first true value; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {what or condition}")
+
+
+# Processes
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Processes:
+    """Real web and worker processes on the test database."""
+
+    running: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def start(self, *command: str, **environment: str) -> "subprocess.Popen[bytes]":
+        child = subprocess.Popen(
+            [sys.executable, str(ROOT / "manage.py"), *command],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": test_url(), **environment},
+            start_new_session=True,
+        )
+        self.running.append(child)
+        return child
+
+    def worker(self, **environment: str) -> "subprocess.Popen[bytes]":
+        return self.start("worker", **environment)
+
+    def web(self, **environment: str) -> str:
+        """The address of a new web process that answers."""
+        port = free_port()
+        self.start("web", "--port", str(port), **environment)
+        address = f"http://127.0.0.1:{port}"
+        eventually(lambda: _answers(address), what="the web process answers")
+        return address
+
+    def kill(self, child: "subprocess.Popen[bytes]") -> None:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+
+    def stop_all(self) -> None:
+        for child in self.running:
+            if child.poll() is None:
+                child.terminate()
+        for child in self.running:
+            try:
+                child.wait(15)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(address + "/health", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture
+def processes(clean: None) -> Iterator[Processes]:
+    started = Processes()
+    yield started
+    started.stop_all()
+
+
+def sign_in(address: str, username: str) -> httpx.Client:
+    """A real HTTP client, signed in through the page as a person would be."""
+    client = httpx.Client(base_url=address, trust_env=False, timeout=30)
+    client.get("/sign-in")
+    token = client.cookies["csrftoken"]
+    answer = client.post(
+        "/sign-in",
+        data={"username": username, "password": PASSWORD, "csrfmiddlewaretoken": token},
+    )
+    assert answer.status_code == 302, answer.text
+    client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
+    return client
+
+
+def direct(sql: str, *params: Any) -> list[tuple[Any, ...]]:
+    """SQL on a connection that is nobody's, committed at once."""
+    with psycopg.connect(test_url(), autocommit=True) as conn:
+        cursor = conn.execute(sql, params)
+        return cursor.fetchall() if cursor.description else []

@@ -1,0 +1,77 @@
+"""A graph that does what its state tells it to, and leaves a row in `effects` for each delivery.
+
+`script` may hold: `fail` (the message of an exception in deliver, until a row in `gates` for this
+conversation lets it pass), `sleep` (seconds in human_approval), `rounds` (how many times it pauses).
+"""
+
+import asyncio
+import operator
+import os
+from typing import Annotated, Any, TypedDict
+
+import psycopg
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import END, START, StateGraph
+
+EFFECTS = """
+CREATE TABLE IF NOT EXISTS effects (
+  id bigserial PRIMARY KEY, conversation_id text, decision_id text, body text, pid int,
+  at timestamptz DEFAULT clock_timestamp());
+CREATE TABLE IF NOT EXISTS gates (conversation_id text PRIMARY KEY);
+"""
+
+
+class State(TypedDict, total=False):
+    conversation_id: str
+    title: str
+    who: str
+    risk: str
+    agent_response: str
+    amount: int
+    agent_type: str
+    is_compliant: bool
+    script: dict[str, Any]
+    log: Annotated[list[str], operator.add]
+
+
+def draft(state: State) -> dict[str, Any]:
+    return {"log": ["draft"], "is_compliant": False}
+
+
+async def human_approval(state: State) -> dict[str, Any]:
+    await asyncio.sleep(state.get("script", {}).get("sleep", 0))
+    return {"log": ["human_approval"]}
+
+
+def deliver(state: State, config: RunnableConfig) -> dict[str, Any]:
+    key, script = state["conversation_id"], state.get("script", {})
+    with psycopg.connect(database_url(), autocommit=True) as conn:
+        if "fail" in script and not conn.execute(
+            "SELECT 1 FROM gates WHERE conversation_id = %s", [key]
+        ).fetchone():
+            raise RuntimeError(script["fail"])
+        conn.execute(
+            "INSERT INTO effects (conversation_id, decision_id, body, pid) VALUES (%s, %s, %s, %s)",
+            [key, config["configurable"].get("decision_id"), state["agent_response"], os.getpid()],
+        )
+    return {"log": ["deliver"]}
+
+
+def again(state: State) -> str:
+    rounds = state.get("script", {}).get("rounds", 1)
+    return "draft" if state["log"].count("deliver") < rounds else END
+
+
+def database_url() -> str:
+    """The tests' database, which in the test process is not the one that DATABASE_URL names."""
+    return os.environ.get("EFFECTS_URL") or os.environ["DATABASE_URL"]
+
+
+builder = StateGraph(State)
+builder.add_node("draft", draft)
+builder.add_node("human_approval", human_approval)
+builder.add_node("deliver", deliver)
+builder.add_edge(START, "draft")
+builder.add_edge("draft", "human_approval")
+builder.add_edge("human_approval", "deliver")
+builder.add_conditional_edges("deliver", again, ["draft", END])
