@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
+from django.db.models.functions import Now
 from procrastinate.contrib.django import app as queue
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -34,6 +35,7 @@ from approvals.registry import registry
 from approvals.threads import head, lock_thread
 
 RESUME_TASK = "approvals.resume"
+LOOKED_LATELY = dt.timedelta(minutes=30)
 LOST_AFTER = dt.timedelta(seconds=30)
 State = Decision.State
 
@@ -49,7 +51,12 @@ class Order:
 
 
 def open_review(actor: Actor, review: Review) -> None:
-    audit.record(actor, AuditEntry.Action.OPENED, review=review)
+    """Records that a person looked, once per half hour: deciding and reloading show it again."""
+    lately = AuditEntry.objects.filter(
+        review=review, actor=actor.user, at__gt=Now() - LOOKED_LATELY
+    )
+    if not lately.exists():
+        audit.record(actor, AuditEntry.Action.OPENED, review=review)
 
 
 def refuse(actor: Actor, error: ApprovalError, **details: Any) -> None:
@@ -61,7 +68,7 @@ def refuse(actor: Actor, error: ApprovalError, **details: Any) -> None:
 
 
 def decide(actor: Actor, review_id: int, order: Order) -> Decision:
-    """Records a decision and queues its resumption; no checkpoint is touched before the window ends.
+    """Records a decision and queues its resumption. No checkpoint is touched yet.
 
     Raises Conflict when somebody or something was first, NotAllowed, Invalid. The same key sent
     twice gives the first answer again.

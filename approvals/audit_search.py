@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ def _day(text: str) -> dt.datetime:
     return timezone.make_aware(dt.datetime.combine(day, dt.time()))
 
 
-_CONDITIONS = {
+_CONDITIONS: dict[str, Callable[[str], Q]] = {
     "actor": _actor,
     "action": _action,
     "thread": lambda text: Q(thread_id=text),

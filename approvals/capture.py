@@ -180,9 +180,7 @@ def _unknown(thread_id: str, head: Any) -> list[Pause]:
     return [Pause("", shown["checkpoint_id"], "", _row(shown, nodes[0], "", title=title))]
 
 
-def _shown(
-    graph: Graph | None, state: StateSnapshot, node: str, thread_id: str
-) -> dict[str, Any]:
+def _shown(graph: Graph | None, state: StateSnapshot, node: str, thread_id: str) -> dict[str, Any]:
     shown = snapshot(state)
     if graph is None:
         return _row(shown, node, "", title=f"Unknown graph: {thread_id}"[:200])

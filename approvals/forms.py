@@ -21,18 +21,22 @@ def one_newline(text: str) -> str:
 
 
 class TextField(forms.CharField):
-    """An edited text. Says what is wrong with it in the words of the page."""
+    """An edited text. Says what is wrong with it in the words of the page.
 
-    def __init__(self, label: str, max_length: int) -> None:
+    What was not changed is never wrong: the agent's own words may be empty, or too long.
+    """
+
+    def __init__(self, label: str, original: str, max_length: int) -> None:
         super().__init__(label=label, required=False, strip=False)
-        self.limit = max_length
+        self.original, self.limit = original, max_length
 
     def to_python(self, value: Any) -> str:
-        return one_newline(super().to_python(value))
+        return one_newline(super().to_python(value) or "")
 
     def run_validators(self, value: str) -> None:
-        for wrong in _faults(value, self.limit):
-            raise forms.ValidationError(wrong)
+        if value != self.original:
+            for wrong in _faults(value, self.limit):
+                raise forms.ValidationError(wrong)
 
 
 def _faults(text: str, limit: int) -> list[str]:
@@ -40,7 +44,9 @@ def _faults(text: str, limit: int) -> list[str]:
     if not text.strip():
         found.append("This is empty. Write what should be sent, or go back to the draft.")
     if len(text) > limit:
-        found.append(f"This has {len(text):,} characters; at most {limit:,} can be sent. Shorten it.")
+        found.append(
+            f"This has {len(text):,} characters; at most {limit:,} can be sent. Shorten it."
+        )
     if "\x00" in text:
         found.append("This holds a NUL character, which cannot be stored. Remove it, then approve.")
     if _SURROGATE.search(text) or "\ufffd" in text:
@@ -77,10 +83,13 @@ class DecideForm(forms.Form):
             **{EDIT + name: text for name, text in self.originals.items()},
             **{EDIT + name: as_text(value) for name, value in (drafts or {}).items()},
         }
+        if data is not None:
+            # Not sent at all means not touched; sent empty means emptied.
+            data = {EDIT + name: text for name, text in self.originals.items()} | data.dict()
         super().__init__(data, initial=initial)
         limit = settings.max_length if settings else 0
-        for name in self.originals:
-            self.fields[EDIT + name] = TextField(name, limit)
+        for name, original in self.originals.items():
+            self.fields[EDIT + name] = TextField(name, original, limit)
 
     @property
     def response_field(self) -> Any:
@@ -91,7 +100,8 @@ class DecideForm(forms.Form):
         return [
             self[name]
             for name in self.fields
-            if name.startswith(EDIT) and name != EDIT + (self.settings and self.settings.response or "")
+            if name.startswith(EDIT)
+            and name != EDIT + ((self.settings and self.settings.response) or "")
         ]
 
     def text(self, name: str) -> str:
@@ -101,7 +111,9 @@ class DecideForm(forms.Form):
     def texts(self) -> dict[str, str]:
         """What the person changed, valid or not: kept on every page that refuses it."""
         return {
-            name: self.text(name) for name in self.originals if self.text(name) != self.originals[name]
+            name: self.text(name)
+            for name in self.originals
+            if self.text(name) != self.originals[name]
         }
 
     def clean(self) -> dict[str, Any]:
@@ -109,21 +121,11 @@ class DecideForm(forms.Form):
         for name in self.data:
             if name.startswith(EDIT) and name[len(EDIT) :] not in self.originals:
                 raise forms.ValidationError(
-                    f"“{name[len(EDIT):][:80]}” may not be edited here. Nothing was recorded."
+                    f"“{name[len(EDIT) :][:80]}” may not be edited here. Nothing was recorded."
                 )
         if self.is_bound and not (cleaned.get("digest") and cleaned.get("key")):
             raise forms.ValidationError("The form is incomplete. Open the review again.")
         return {**cleaned, "edits": self._edits()}
-
-    def _clean_fields(self) -> None:
-        super()._clean_fields()
-        for name in self.originals:
-            if EDIT + name not in self.data and self.is_bound:
-                # Not sent at all means not touched; sent empty means emptied.
-                self.errors.pop(EDIT + name, None)
-                self.cleaned_data[EDIT + name] = self.originals[name]
-            elif self.cleaned_data.get(EDIT + name) == self.originals[name]:
-                self.errors.pop(EDIT + name, None)
 
     def _edits(self) -> dict[str, Any]:
         found = {}

@@ -49,9 +49,11 @@ def history(review: Review, graph: Graph, before: str = "") -> History:
         joined(graph).get_state_history(config, before=cursor if before else None, limit=PAGE + 1)
     )
     steps = list(_steps(found))
-    return History(steps[:PAGE], found[PAGE - 1].config["configurable"]["checkpoint_id"])  if len(
-        found
-    ) > PAGE else History(steps)
+    return (
+        History(steps[:PAGE], found[PAGE - 1].config["configurable"]["checkpoint_id"])
+        if len(found) > PAGE
+        else History(steps)
+    )
 
 
 def _steps(found: list[StateSnapshot]) -> Iterable[Step]:

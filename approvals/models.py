@@ -26,7 +26,7 @@ class ReviewQuerySet(models.QuerySet["Review"]):
         rows = self.order_by("waiting_since", "id")
         if after is None:
             return rows
-        return rows.filter(TupleGreaterThan((F("waiting_since"), F("id")), after))  # type: ignore[arg-type]
+        return rows.filter(TupleGreaterThan((F("waiting_since"), F("id")), after))
 
     def search(self, text: str) -> "ReviewQuerySet":
         """Reviews with every word of `text`, each taken as a beginning."""

@@ -57,7 +57,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     return problem(
         500,
         "Something broke on our side",
-        "It was logged. If you were deciding, open the review again to see whether it was recorded.",
+        "It was logged. If you were deciding, open the review again to see what was recorded.",
         kept=written(request),
     )
 

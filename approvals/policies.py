@@ -56,7 +56,7 @@ class Policy:
         return not self.is_auditor and review.graph in self.queues
 
     def may_undo(self, decision: Decision) -> bool:
-        return decision.actor_id == self.user.pk
+        return bool(decision.actor_id == self.user.pk)
 
     def may_retry(self, decision: Decision) -> bool:
         return self.may_decide(decision.review) or (

@@ -24,8 +24,9 @@ from approvals.capture import waiting_nodes
 from approvals.models import Decision
 from approvals.present import jsonable
 from approvals.registry import registry
-from approvals.savers import FencedSaver, LeaseLost, joined, run_here, with_saver
+from approvals.savers import FencedSaver, LeaseLost, joined, with_saver
 from approvals.threads import descends, head
+from approvals.update import Dropped, update
 from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
 
 
 class CannotReach(Exception):
-    """Postgres went away in the middle of a run. The job is tried again; nothing is decided by it."""
+    """Postgres went away in the middle of a run. The job is tried again."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Lease:
     graph: Graph
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Any:
         return {
             "configurable": {"thread_id": self.thread_id, "decision_id": self.decision_id},
             "metadata": {"decision_id": self.decision_id, "graph_id": self.graph.id},
@@ -142,27 +143,16 @@ def _apply(decision: Decision, graph: Graph) -> bool:
     before = compiled.get_state(config)
     try:
         with transaction.atomic():
-            applied = run_here(lambda: compiled.aupdate_state(config, decision.values))
-            after = compiled.get_state(config)
-            if review.node not in after.next:
-                raise Dropped
+            applied, after = update(compiled, config, decision.values)
     except DatabaseError:
         raise
     except Exception as error:
-        actions.end(decision, State.FAILED, error_node="", error=_words(error))
+        actions.end(decision, State.FAILED, error=_words(error))
         return False
     actions.mark_applied(
-        decision,
-        applied["configurable"]["checkpoint_id"],
-        _only(before, decision.values),
-        _only(after, decision.values),
+        decision, applied, _only(before, decision.values), _only(after, decision.values)
     )
     return True
-
-
-class Dropped(Exception):
-    """LangGraph would skip the approval node after this update, so it was not applied: the node before
-    routes there with Command(goto=…)."""
 
 
 def _only(state: StateSnapshot, keys: Any) -> dict[str, Any]:
@@ -179,16 +169,14 @@ def _words(error: BaseException) -> str:
 
 
 async def _run_on(lease: Lease, pool: AsyncConnectionPool[Any]) -> BaseException | None:
-    """Runs the thread to its next stop unless it is there; the node's exception, if one ended it."""
+    """Runs the thread to its next stop; the exception of a node, if one ended the run."""
     compiled = with_saver(lease.graph, FencedSaver(pool, lease.decision_id, lease.epoch))
     try:
         state = await compiled.aget_state({"configurable": {"thread_id": lease.thread_id}})
         if not await in_thread(_has_way_to_go, lease, state):
             return None
         # ainvoke(None), heard node by node
-        async for _ in compiled.astream(
-            None, lease.config, stream_mode="tasks", durability="sync"
-        ):
+        async for _ in compiled.astream(None, lease.config, stream_mode="tasks", durability="sync"):
             await _nudge(lease, pool)
     except LeaseLost:
         raise
@@ -220,9 +208,7 @@ def _has_way_to_go(lease: Lease, state: StateSnapshot) -> bool:
 
 
 def _is_line_of(lease: Lease, checkpoint_id: str) -> bool:
-    return descends(
-        lease.thread_id, lease.checkpoint_ns, checkpoint_id, lease.checkpoint_applied
-    )
+    return descends(lease.thread_id, lease.checkpoint_ns, checkpoint_id, lease.checkpoint_applied)
 
 
 async def _is_node_error(compiled: Any, lease: Lease) -> bool:

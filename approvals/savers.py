@@ -30,7 +30,8 @@ class JoiningSaver(PostgresSaver):
 
     @contextmanager
     def _cursor(self, *, pipeline: bool = False) -> Iterator[Cursor[DictRow]]:
-        with self.lock, psycopg.Cursor(self.conn, row_factory=dict_row) as cursor:
+        connection: Any = self.conn
+        with self.lock, psycopg.Cursor(connection, row_factory=dict_row) as cursor:
             cursor.format = Format.BINARY
             yield cursor
 

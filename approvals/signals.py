@@ -33,5 +33,7 @@ def sign_in_failed(sender: Any, credentials: Any, request: Any = None, **kwargs:
     tried = str(credentials.get("username", ""))[:150].replace("\x00", "\ufffd")
     actor = _actor(request)
     audit.record(
-        Actor(None, tried, actor.address), AuditEntry.Action.SIGN_IN_FAILED, note="Wrong name or password."
+        Actor(None, tried, actor.address),
+        AuditEntry.Action.SIGN_IN_FAILED,
+        note="Wrong name or password.",
     )

@@ -1,4 +1,4 @@
-"""LangGraph's threads as rows: their lock, their head, their descent. LangGraph's tables, read only."""
+"""LangGraph's threads as rows: their lock, their head, their descent. Read only."""
 
 from django.db import connection
 
@@ -34,7 +34,8 @@ def descends(thread_id: str, checkpoint_ns: str, child: str, ancestor: str) -> b
             """
             WITH RECURSIVE line (id, parent) AS (
                 SELECT checkpoint_id, parent_checkpoint_id FROM checkpoints
-                WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s AND checkpoint_id = %(child)s
+                WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
+                  AND checkpoint_id = %(child)s
                 UNION
                 SELECT c.checkpoint_id, c.parent_checkpoint_id FROM checkpoints c
                 JOIN line ON c.checkpoint_id = line.parent

@@ -17,4 +17,4 @@ urlpatterns = [
     path("audit/<int:pk>/", views.audit_trail, name="audit_entry"),
 ]
 
-websocket_urlpatterns = [path("nudges", NudgeConsumer.as_asgi())]  # type: ignore[arg-type]
+websocket_urlpatterns = [path("nudges", NudgeConsumer.as_asgi())]

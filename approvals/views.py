@@ -12,8 +12,8 @@ from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.http import urlencode
 from django.utils.decorators import method_decorator
+from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
@@ -45,6 +45,11 @@ class SignInView(LoginView):
     @transaction.atomic
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         return super().form_valid(form)
+
+
+def _person(request: HttpRequest) -> Any:
+    """The signed-in user; LoginRequiredMiddleware lets nobody else come here."""
+    return request.user
 
 
 # Inbox
@@ -116,14 +121,18 @@ def _cursor(text: str) -> tuple[dt.datetime, int] | None:
 
 
 def _next_cursor(rows: list[Review]) -> str:
-    return f"{rows[ROWS - 1].waiting_since.isoformat()}_{rows[ROWS - 1].pk}" if len(rows) > ROWS else ""
+    return (
+        f"{rows[ROWS - 1].waiting_since.isoformat()}_{rows[ROWS - 1].pk}"
+        if len(rows) > ROWS
+        else ""
+    )
 
 
 def _strip(request: HttpRequest) -> dict[str, Any]:
     """The person's own last decision while it can still be undone."""
     last = (
         Decision.objects.filter(
-            actor=request.user, state=Decision.State.PENDING, apply_after__gt=Now()
+            actor=_person(request), state=Decision.State.PENDING, apply_after__gt=Now()
         )
         .annotate(left=F("apply_after") - Now())
         .select_related("review")
@@ -132,7 +141,7 @@ def _strip(request: HttpRequest) -> dict[str, Any]:
         .first()
     )
     # The strip closes a second before the server's window does, so that its button keeps its word.
-    left = last.left.total_seconds() - 1 if last else 0  # type: ignore[attr-defined]
+    left = last.left.total_seconds() - 1 if last else 0
     return {"undoable": last, "undo_left": max(0, round(left))}
 
 
@@ -156,7 +165,8 @@ def review(request: HttpRequest, pk: int) -> HttpResponse:
     found, policy = _visible(request, pk)
     part = request.GET.get("part", "")
     if part == "state":
-        return render(request, "review.html#live", _standing(request, found, policy))
+        live = {**_queue(request, policy, found.pk), **_standing(request, found, policy)}
+        return render(request, "review.html#live", live)
     if part == "history":
         return render(request, "review.html#history", _history(request, found))
     if not request.htmx:  # type: ignore[attr-defined]
@@ -165,7 +175,11 @@ def review(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _review_page(
-    request: HttpRequest, found: Review, policy: Policy, form: DecideForm | None = None, status: int = 200
+    request: HttpRequest,
+    found: Review,
+    policy: Policy,
+    form: DecideForm | None = None,
+    status: int = 200,
 ) -> HttpResponse:
     graph = registered(found.graph)
     settings = graph.review if graph else None
@@ -200,25 +214,29 @@ def _taken_back(request: HttpRequest, found: Review) -> dict[str, Any]:
     if found.status != Review.Status.WAITING:
         return {}
     last = (
-        found.decisions.filter(actor=request.user, state=Decision.State.UNDONE)
+        found.decisions.filter(actor=_person(request), state=Decision.State.UNDONE)
         .order_by("-decided_at")
         .first()
     )
     return last.edits if last else {}
 
 
-def _findings(found: Review, settings: Any) -> list[Any]:
+def _findings(found: Review, settings: Any) -> list[dict[str, str]]:
+    """What the agent's own check noted, in whichever words the graph has for it."""
     listed = pick(found.values, settings.findings) if settings else None
-    return [one if isinstance(one, dict) else {"text": str(one)} for one in listed] if isinstance(
-        listed, list
-    ) else []
+    return [_finding(one) for one in listed] if isinstance(listed, list) else []
+
+
+def _finding(one: Any) -> dict[str, str]:
+    if not isinstance(one, dict):
+        return {"text": str(one)}
+    said = {key: str(one[key]) for key in ("rule", "quote", "severity") if one.get(key)}
+    return {**said, "text": str(one.get("text") or one.get("message") or one.get("rule") or one)}
 
 
 def _standing(request: HttpRequest, found: Review, policy: Policy) -> dict[str, Any]:
     """Where the review stands now: what the page asks for again at every nudge."""
-    decision = (
-        found.decisions.exclude(state=Decision.State.UNDONE).select_related("actor").first()
-    )
+    decision = found.decisions.exclude(state=Decision.State.UNDONE).select_related("actor").first()
     if decision:
         decision.review = found
     shown = _history(request, found)

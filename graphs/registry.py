@@ -33,8 +33,10 @@ class Fault:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.where}: {self.message}" if self.where else (
-            f"{self.file}: {self.message}"
+        return (
+            f"{self.file}: {self.where}: {self.message}"
+            if self.where
+            else (f"{self.file}: {self.message}")
         )
 
 
@@ -175,7 +177,11 @@ def _compare(
         return  # one file could not be read: every name would look missing from it
     for name in targets.keys() - reviews.graphs.keys():
         faults.append(
-            Fault(reviews_toml.name, f"graphs.{name}", f"no table for this graph of {langgraph_json.name}")
+            Fault(
+                reviews_toml.name,
+                f"graphs.{name}",
+                f"no table for this graph of {langgraph_json.name}",
+            )
         )
     for name in reviews.graphs.keys() - targets.keys():
         faults.append(
@@ -183,7 +189,9 @@ def _compare(
         )
     if reviews.default_graph and reviews.default_graph not in reviews.graphs:
         faults.append(
-            Fault(reviews_toml.name, "default_graph", f"no graph is called {reviews.default_graph!r}")
+            Fault(
+                reviews_toml.name, "default_graph", f"no graph is called {reviews.default_graph!r}"
+            )
         )
 
 
@@ -226,8 +234,10 @@ def load_target(target: str, root: Path) -> Any:
     place, _, attribute = target.rpartition(":")
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    module = _import_file((root / place).resolve(), root) if "/" in place else (
-        importlib.import_module(place)
+    module = (
+        _import_file((root / place).resolve(), root)
+        if "/" in place
+        else (importlib.import_module(place))
     )
     try:
         return getattr(module, attribute)
@@ -273,7 +283,8 @@ def compile_target(target: Any, approval_nodes: list[str]) -> Compiled:
     if before != "*" and not set(approval_nodes) <= set(before):
         union = list(dict.fromkeys([*before, *approval_nodes]))
         target = target.copy({"interrupt_before_nodes": union})
-    return target
+    compiled: Compiled = target
+    return compiled
 
 
 def _call_factory(factory: Callable[..., Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The cast, the graphs and the processes. Everything real: Postgres, LangGraph, workers, browser."""
+"""The cast, the graphs and the processes. Everything is real, the browser included."""
 
 import asyncio
 import itertools
@@ -55,9 +55,7 @@ test_url.__test__ = False  # type: ignore[attr-defined]
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         # Only the TRUNCATE by which tests start clean; UPDATE and DELETE stay refused.
-        cursor.execute(
-            "ALTER TABLE approvals_auditentry DISABLE TRIGGER countersign_never_emptied"
-        )
+        cursor.execute("ALTER TABLE approvals_auditentry DISABLE TRIGGER countersign_never_emptied")
         cursor.execute(EFFECTS)
         os.environ["EFFECTS_URL"] = test_url()
 
@@ -71,7 +69,8 @@ def clean(transactional_db: None) -> Iterator[None]:
 
 
 def _truncate() -> None:
-    tables = [*CHECKPOINT_TABLES[:3], "procrastinate_jobs", "procrastinate_workers", "effects", "gates"]
+    queue = ["procrastinate_jobs", "procrastinate_workers"]
+    tables = [*CHECKPOINT_TABLES[:3], *queue, "effects", "gates"]
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
         cursor.execute("TRUNCATE approvals_threadchange")
@@ -82,7 +81,7 @@ def _truncate() -> None:
 
 @pytest.fixture
 def cast(db: None) -> SimpleNamespace:
-    """One account per role: rita and tom review, ada audits, mara is the admin, stan is a stranger."""
+    """One account per role: rita and tom review, ada audits, mara administers, stan is outside."""
     groups = {
         name: Group.objects.get_or_create(name=name)[0]
         for name in ("support-reviewers", "scripted-reviewers", "auditors", "others")

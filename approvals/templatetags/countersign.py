@@ -32,6 +32,13 @@ def age(since: dt.datetime | None) -> str:
 
 
 @register.filter
+def ago(since: dt.datetime) -> str:
+    """ "12 s ago" for what has just happened, else as `age` says it."""
+    seconds = max(0, int((timezone.now() - since).total_seconds()))
+    return f"{seconds} s ago" if seconds < 60 else f"{age(since)} ago"
+
+
+@register.filter
 def moment(text: str | None) -> dt.datetime | None:
     """LangGraph's created_at, as a time."""
     try:

@@ -1,7 +1,7 @@
 """A graph that does what its state tells it to, and leaves a row in `effects` for each delivery.
 
 `script` may hold: `fail` (the message of an exception in deliver, until a row in `gates` for this
-conversation lets it pass), `sleep` (seconds in human_approval), `rounds` (how many times it pauses).
+conversation lets it pass), `sleep` (seconds in human_approval), `rounds` (how often it pauses).
 """
 
 import asyncio
@@ -46,9 +46,10 @@ async def human_approval(state: State) -> dict[str, Any]:
 def deliver(state: State, config: RunnableConfig) -> dict[str, Any]:
     key, script = state["conversation_id"], state.get("script", {})
     with psycopg.connect(database_url(), autocommit=True) as conn:
-        if "fail" in script and not conn.execute(
-            "SELECT 1 FROM gates WHERE conversation_id = %s", [key]
-        ).fetchone():
+        if (
+            "fail" in script
+            and not conn.execute("SELECT 1 FROM gates WHERE conversation_id = %s", [key]).fetchone()
+        ):
             raise RuntimeError(script["fail"])
         conn.execute(
             "INSERT INTO effects (conversation_id, decision_id, body, pid) VALUES (%s, %s, %s, %s)",

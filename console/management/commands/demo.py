@@ -33,7 +33,9 @@ ACCOUNTS = [
 
 
 class Command(BaseCommand):
-    help = "Runs the support graph over sample messages, a worker and a web process; Ctrl-C ends it."
+    help = (
+        "Runs the support graph over sample messages, a worker and a web process; Ctrl-C ends it."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = os.environ.get("HOST", "127.0.0.1"), os.environ.get("PORT", "8000")

@@ -1,0 +1,91 @@
+"""Which way the arrows point (DESIGN §2), read from the imports themselves."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.postgres import ROOT
+
+USERS_OF_ACTIONS = {"views", "consumers", "admin", "tasks", "capture", "runner"}
+MAY_IMPORT = {  # of approvals' own modules
+    "errors": set(),
+    "events": set(),
+    "models": set(),
+    "policies": {"models", "registry"},
+}
+# Beside actions: the trail's one door, and the queue of threads that is no record of anything.
+WRITERS = {"audit": "AuditEntry.objects.create", "capture": "ThreadChange.objects.create"}
+WRITES = re.compile(r"\.(save|a?create|a?delete|bulk_\w+|(get|update)_or_create)$")
+UPDATES = re.compile(r"(objects|filter\(.*\)|all\(\)|decisions|reviews)\.a?update$", re.S)
+RAW = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM)\s+approvals_(?!threadchange)", re.I)
+
+
+def trees(package: str) -> dict[str, ast.Module]:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    return {str(f.relative_to(ROOT)): ast.parse(f.read_text(encoding="utf-8")) for f in files}
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """Every dotted name that an import anywhere in the file may mean."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            found |= {str(node.module)} | {f"{node.module}.{a.name}" for a in node.names}
+    return found
+
+
+def roots(tree: ast.Module) -> set[str]:
+    return {name.partition(".")[0] for name in imports(tree)}
+
+
+def own(name: str) -> set[str]:
+    """The modules of approvals that the module `name` imports."""
+    tree = trees("approvals")[f"approvals/{name}.py"]
+    modules = {Path(file).stem for file in trees("approvals")}
+    return {n.split(".")[1] for n in imports(tree) if n.startswith("approvals.")} & modules
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_the_lower_rooms_import_only_what_is_below_them(name):
+    assert own(name) <= MAY_IMPORT[name]
+
+
+def test_actions_import_nothing_that_uses_them():
+    assert not own("actions") & (USERS_OF_ACTIONS | {"forms", "work", "urls", "pages", "apps"})
+
+
+def test_events_know_django_and_psycopg_and_nothing_else_of_ours():
+    known = roots(trees("approvals")["approvals/events.py"])
+    assert not known & {"approvals", "graphs", "console", "channels", "langgraph", "procrastinate"}
+
+
+def test_graphs_know_neither_django_nor_us():
+    for file, tree in trees("graphs").items():
+        assert not roots(tree) & {"django", "approvals", "console", "procrastinate"}, file
+
+
+def test_nobody_imports_the_project():
+    for file, tree in {**trees("approvals"), **trees("graphs")}.items():
+        assert "console" not in roots(tree), file
+
+
+def calls(tree: ast.Module) -> list[str]:
+    return [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def test_only_actions_write():
+    for file, tree in trees("approvals").items():
+        name = Path(file).stem
+        if name == "actions":
+            assert any(WRITES.search(call) for call in calls(tree))  # the net catches something
+            continue
+        wrote = [call for call in calls(tree) if WRITES.search(call) or UPDATES.search(call)]
+        assert wrote == ([WRITERS[name]] if name in WRITERS else []), file
+        texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+        assert not [t for t in texts if isinstance(t, str) and RAW.search(t)], file
