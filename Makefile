@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-reset test check lint browser lock shots bench clean
+.PHONY: demo demo-reset test lint browser faults shots lock clean
 
 demo: .venv/installed
 	@$(BIN)/python manage.py demo
@@ -24,6 +24,14 @@ lint: .venv/installed
 	$(BIN)/mypy
 	SECRET_KEY=check $(BIN)/python manage.py check
 	SECRET_KEY=check $(BIN)/python manage.py makemigrations --check --dry-run
+
+# The race and kill tests at full length: 200 runs, 50 races, 20 kills. Some minutes.
+faults: .venv/installed
+	COUNTERSIGN_RUNS=200 COUNTERSIGN_ROUNDS=50 COUNTERSIGN_KILLS=20 $(BIN)/python -m pytest -s --timeout 1200 tests/test_many_processes.py tests/test_kill.py
+
+# The README's pictures, of a demo that runs: PORT=… make shots
+shots: .venv/installed browser
+	$(BIN)/python -m docs.screenshots
 
 # Playwright's own Chromium where it can be had, else the system's.
 browser: .venv/installed

@@ -29,6 +29,10 @@ def prepare_demo() -> None:
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = embedded.start(data / "postgres")
         os.environ["COUNTERSIGN_EMBEDDED"] = "1"
+    host = os.environ.get("HOST", "")
+    if host and not os.environ.get("ALLOWED_HOSTS"):
+        everywhere = host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+        os.environ["ALLOWED_HOSTS"] = "*" if everywhere else f"localhost,127.0.0.1,{host}"
     key = data / "secret_key"
     if not os.environ.get("SECRET_KEY"):
         if not key.exists():

@@ -84,6 +84,9 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
 
 
 async def _queue(stop: asyncio.Event, pool: AsyncConnectionPool[Any]) -> None:
+    # Procrastinate's own pool, opened on a Postgres that is away, would go on trying for minutes.
+    async with pool.connection(timeout=3):
+        pass
     # with_connector, not replace_connector: there a defer that was rolled back left its job.
     connector = app.connector.get_worker_connector()  # type: ignore[attr-defined]
     async with app.with_connector(connector).open_async() as queue:

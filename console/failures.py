@@ -8,7 +8,10 @@ from contextlib import contextmanager
 def sentence(error: BaseException) -> str:
     """The first line of an error, without the driver's prefixes."""
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].removeprefix("connection failed: ")
+    first = text.splitlines()[0]
+    for prefix in ("connection failed: ", "connection is bad: "):
+        first = first.removeprefix(prefix)
+    return first
 
 
 def explain(error: BaseException) -> str | None:
@@ -16,6 +19,7 @@ def explain(error: BaseException) -> str | None:
 
     `DATABASE_URL` never shows up here in full, because it holds a password.
     """
+    import psycopg
     from django.core.exceptions import ImproperlyConfigured
     from django.db import InterfaceError, OperationalError, ProgrammingError
 
@@ -25,12 +29,12 @@ def explain(error: BaseException) -> str | None:
         return "\n".join(str(fault) for fault in error.faults)
     if isinstance(error, ImproperlyConfigured):
         return sentence(error)
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, OperationalError | InterfaceError | psycopg.OperationalError):
         return (
             f"Postgres did not answer: {sentence(error)}. "
             "Check that it runs and that DATABASE_URL names it."
         )
-    if isinstance(error, ProgrammingError) and "does not exist" in str(error):
+    if isinstance(error, ProgrammingError | psycopg.ProgrammingError) and "does not exist" in str(error):
         return f"The database is not ready: {sentence(error)}. Run: python manage.py migrate"
     return None
 

@@ -164,6 +164,7 @@ LOGGING = {
         "procrastinate": {"level": os.environ.get("QUEUE_LOG_LEVEL", "WARNING")},
         "httpx": {"level": "WARNING"},
         "uvicorn": {"level": "WARNING"},
+        "psycopg.pool": {"level": "ERROR"},
         "django": {"handlers": [], "level": "INFO", "propagate": True},
     },
 }

@@ -12,16 +12,16 @@ from django.utils import timezone
 
 from approvals.models import Review
 
-CHECKPOINT_COLUMNS = {
-    "checkpoints": "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata",
-    "checkpoint_blobs": "checkpoint_ns, channel, version, type, blob",
-    "checkpoint_writes": "checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path",
+COLUMNS = {  # of LangGraph's tables, beside thread_id and checkpoint_ns
+    "checkpoints": "checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata",
+    "checkpoint_blobs": "channel, version, type, blob",
+    "checkpoint_writes": "checkpoint_id, task_id, idx, channel, type, blob, task_path",
 }
 
 
 @contextmanager
 def counted_queries() -> Iterator[list[str]]:
-    """Every statement of every psycopg cursor: Django's are psycopg's own, and so are LangGraph's."""
+    """Every statement of every psycopg cursor: Django's as well as those of LangGraph's saver."""
     seen: list[str] = []
 
     def counting(method: Any) -> Any:
@@ -70,10 +70,10 @@ def crowd(number: int, **fields: Any) -> list[Review]:
 def copies_of(thread_id: str, number: int) -> None:
     """That many more threads with the same checkpoints; their triggers note them as any others."""
     with connection.cursor() as cursor:
-        for table, columns in CHECKPOINT_COLUMNS.items():
+        for table, columns in COLUMNS.items():
             cursor.execute(
-                f"INSERT INTO {table} (thread_id, {columns}) "
-                f"SELECT thread_id || '-copy-' || number, {columns} "
+                f"INSERT INTO {table} (thread_id, checkpoint_ns, {columns}) "
+                f"SELECT thread_id || '-copy-' || number, checkpoint_ns, {columns} "
                 f"FROM {table}, generate_series(1, %s) AS number WHERE thread_id = %s",
                 [number, thread_id],
             )

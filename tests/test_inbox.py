@@ -128,6 +128,29 @@ def test_search_finds_beginnings_of_words_of_name_title_and_draft(as_, typed, is
     assert (review.pk in found) is is_found
 
 
+@pytest.mark.parametrize(
+    ("who", "typed"),
+    [
+        ("Siobhán O'Brien", "o'brien"),
+        ("Siobhán O’Brien", "o’br"),
+        ("Anna Smith-Jones", "smith-jones"),
+        ("Anna Smith-Jones", "jones"),
+        ("Dr. J. Müller", "j. mül"),
+        ("team/credit_risk", "credit_risk"),
+    ],
+)
+def test_a_name_is_found_as_it_is_written(as_, who, typed):
+    review = waiting("scripted", who=who)
+    crowd(1)
+    assert rows(as_("rita").get("/", {"q": typed})) == [review.pk]
+
+
+def test_a_thread_is_found_by_its_id(as_):
+    review = waiting("scripted")
+    crowd(1)
+    assert rows(as_("rita").get("/", {"q": review.thread_id})) == [review.pk]
+
+
 @pytest.mark.parametrize("typed", HOSTILE, ids=lambda text: repr(text[:12]) + str(len(text)))
 @pytest.mark.parametrize("field", ["q", "graph", "after", "current"])
 def test_no_search_however_odd_breaks_the_page(as_, field, typed):
@@ -211,7 +234,7 @@ def test_the_inbox_takes_eight_queries_at_most_with_five_threads_and_with_five_h
     with counted_queries() as with_five:
         assert len(rows(rita.get(address))) == 5
     copies_of(one.thread_id + "-copy-1", 495)
-    capture_all()
+    crowd(495, title=one.title)
     with counted_queries() as with_500:
         assertContains(rita.get(address), '<span class="n">500</span>')
     assert len(with_five) == len(with_500) <= MOST_QUERIES, listed(with_500)
@@ -268,3 +291,13 @@ def test_nobody_sees_it_without_signing_in(db):
     answer = Client().get("/")
     assert answer.status_code == 302
     assert answer["Location"] == "/sign-in?next=/"
+
+
+@pytest.mark.parametrize("path", ["", "{}", "{}?part=state"])
+def test_a_page_whose_session_ended_does_not_get_the_sign_in_page_into_its_list(db, path):
+    """htmx follows a redirect and puts what it finds, a whole page, where the list was."""
+    review = waiting()
+    address = "/" + path.format(f"reviews/{review.pk}/")
+    answer = Client().get(address, headers={"HX-Request": "true"}, follow=True)
+    leads_away = {"HX-Redirect", "HX-Refresh"} & set(answer.headers)
+    assert leads_away or answer.status_code == 401

@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 import uvicorn
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -19,7 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--port", default=os.environ.get("PORT", "8000"))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not settings.SECRET_KEY:
+        if not os.environ.get("SECRET_KEY"):
             raise ImproperlyConfigured(
                 "SECRET_KEY is not set. Every web process needs the same long random value; "
                 "make one with: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
