@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+import psycopg
 from django.db import DatabaseError, connection, transaction
 from langgraph.types import StateSnapshot
 
@@ -128,8 +129,8 @@ def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | 
         return named, _state(named, thread_id)
     if head.metadata.get("graph_id"):
         return None, None
-    states = {graph.id: _state(graph, thread_id) for graph in registry()}
-    fits = {k: s for k, s in states.items() if set(s.next) & _approval(k) or _asks(s)}
+    states = {graph.id: _state_or_none(graph, thread_id) for graph in registry()}
+    fits = {k: s for k, s in states.items() if s and (set(s.next) & _approval(k) or _asks(s))}
     own = {k: s for k, s in fits.items() if _knows(k, head)}
     candidates = own or fits
     chosen = registry().default_graph if len(candidates) > 1 else next(iter(candidates), None)
@@ -140,6 +141,16 @@ def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | 
 
 def _state(graph: Graph, thread_id: str) -> StateSnapshot:
     return joined(graph).get_state({"configurable": {"thread_id": thread_id}})
+
+
+def _state_or_none(graph: Graph, thread_id: str) -> StateSnapshot | None:
+    """The thread as this graph reads it; a thread of another graph may make no sense to it."""
+    try:
+        return _state(graph, thread_id)
+    except (DatabaseError, psycopg.Error):
+        raise
+    except Exception:
+        return None
 
 
 def _approval(graph_id: str) -> set[str]:

@@ -158,6 +158,7 @@ class Decision(models.Model):
                 name="decision_open",
                 condition=Q(state__in=["pending", "applied"]),
             ),
+            models.Index(fields=["review"], name="decision_failed", condition=Q(state="failed")),
             models.Index(
                 fields=["checkpoint_applied"],
                 name="decision_applied",

@@ -165,6 +165,7 @@ LOGGING = {
         "httpx": {"level": "WARNING"},
         "uvicorn": {"level": "WARNING"},
         "psycopg.pool": {"level": "ERROR"},
+        "django.request": {"level": "ERROR"},
         "django": {"handlers": [], "level": "INFO", "propagate": True},
     },
 }

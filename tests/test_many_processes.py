@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+
 from approvals.models import AuditEntry, Decision, Review
 from tests.conftest import direct, eventually, sign_in, test_url, waiting
 from tests.postgres import ROOT

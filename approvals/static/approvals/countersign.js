@@ -6,9 +6,19 @@ document.addEventListener("htmx:wsBeforeMessage", (event) => {
   event.preventDefault();
   const said = JSON.parse(event.detail.message);
   const here = Number(document.body.dataset.review);
-  htmx.trigger(document.body, "nudge:queue");
-  if (said.refresh || said.reviews.includes(here)) htmx.trigger(document.body, "nudge:review");
+  soon("nudge:queue", 250);
+  if (said.refresh || said.reviews.includes(here)) soon("nudge:review", 80);
 });
+
+// Nudges of a burst become one request, and the last of them is never the one left out.
+const due = new Map();
+function soon(name, milliseconds) {
+  if (due.has(name)) return;
+  due.set(name, setTimeout(() => {
+    due.delete(name);
+    htmx.trigger(document.body, name);
+  }, milliseconds));
+}
 
 let drop;
 document.addEventListener("htmx:wsClose", (event) => {

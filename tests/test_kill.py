@@ -1,0 +1,131 @@
+"""kill -9 of the worker between apply and the end of the run, and the gentle end.
+
+COUNTERSIGN_KILLS makes it longer; `make faults` does.
+"""
+
+import os
+import signal
+import time
+from collections import Counter
+
+import pytest
+from django.db import connection
+
+from approvals.models import AuditEntry, Decision, Review
+from tests.conftest import direct, effects, eventually, form_of, waiting
+
+KILLS = int(os.environ.get("COUNTERSIGN_KILLS", "3"))
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def decide(as_, review: Review) -> Decision:
+    answer = as_("rita").post(f"/reviews/{review.pk}/decide", form_of(review, "Dear Maeve, yes."))
+    assert answer.status_code == 302
+    return Decision.objects.get(review=review)
+
+
+def state(decision: Decision) -> str:
+    decision.refresh_from_db()
+    return decision.state
+
+
+def jobs(where: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM procrastinate_jobs j JOIN procrastinate_workers w "
+            f"ON w.id = j.worker_id WHERE j.status = 'doing' AND {where}"
+        )
+        return int(cursor.fetchone()[0])
+
+
+def at_work() -> int:
+    """Runs in the hands of a worker that lives: one that has just been killed still counts."""
+    return jobs("w.last_heartbeat > now() - interval '5 s'")
+
+
+def kill_in_the_middle(processes, as_, decided: list[Decision]) -> None:
+    """Starts a worker, decides a review, kills the worker once the decision is applied.
+
+    Where the new worker has taken over runs of its forerunners, they may end first: a kill in
+    `deliver` would be another test, since no outside effect can be exactly once.
+    """
+    worker = processes.worker()
+    eventually(lambda: direct("SELECT 1 FROM procrastinate_workers"), what="the worker starts")
+    while True:
+        decision = decide(as_, waiting("scripted", script={"sleep": 1.5}))
+        decided.append(decision)
+        eventually(lambda d=decision: state(d) != Decision.State.PENDING, 30, "it is applied")
+        if alone_in_the_middle(decision):
+            processes.kill(worker)
+            assert state(decision) == Decision.State.APPLIED
+            return
+
+
+def alone_in_the_middle(decision: Decision) -> bool:
+    """Whether the decision's worker runs it, and nothing else, right now."""
+    mine = f"w.id = (SELECT worker_id FROM procrastinate_jobs WHERE id = {decision.job_id})"
+    return decision.state == Decision.State.APPLIED and jobs(mine) == 1
+
+
+def updates(decision: Decision) -> list[str]:
+    """The decision ids of the checkpoints that some `aupdate_state` wrote to its thread."""
+    rows = direct(
+        "SELECT metadata->>'decision_id' FROM checkpoints "
+        "WHERE thread_id = %s AND metadata->>'source' = 'update'",
+        decision.review.thread_id,
+    )
+    return [row[0] for row in rows]
+
+
+def test_a_run_whose_worker_is_killed_is_finished_by_the_next_and_applied_once(processes, as_):
+    began, decided = time.monotonic(), []
+    for _ in range(KILLS):
+        kill_in_the_middle(processes, as_, decided)
+    last_kill = time.monotonic()
+    processes.worker()
+    open_ones = Decision.objects.filter(ended_at=None)
+    eventually(lambda: not open_ones.exists(), 30, "every run finishes")
+    took = time.monotonic() - last_kill
+    taken_over = 0
+    for decision in decided:
+        assert state(decision) == Decision.State.FINISHED, decision.error
+        assert updates(decision) == [str(decision.pk)]
+        assert effects(decision.review.thread_id) == [(str(decision.pk), "Dear Maeve, yes.")]
+        told = AuditEntry.objects.filter(decision=decision).values_list("action", flat=True)
+        assert Counter(told) == {"decided": 1, "applied": 1, "finished": 1}
+        taken_over += decision.epoch > 1
+    assert taken_over >= KILLS
+    print(
+        f"\n{KILLS} kills of a worker between apply and end: {len(decided)} runs, {taken_over} of "
+        f"them taken over, all finished, applied and delivered once. The last one ended "
+        f"{took:.1f} s after its kill; {time.monotonic() - began:.1f} s in all."
+    )
+
+
+def test_a_killed_capture_loses_no_review(processes):
+    from tests.conftest import pause
+
+    threads = []
+    for _ in range(3):
+        worker = processes.worker()
+        threads += [pause("scripted") for _ in range(40)]
+        processes.kill(worker)
+    processes.worker()
+    eventually(lambda: Review.objects.waiting().count() == len(threads), 30)
+    assert AuditEntry.objects.filter(action="paused").count() == len(threads)
+
+
+def test_sigterm_lets_a_running_node_end_and_records_it(processes, as_):
+    worker = processes.worker()
+    decision = decide(as_, waiting("scripted", script={"sleep": 1.5}))
+    eventually(lambda: state(decision) == Decision.State.APPLIED)
+    later = waiting("scripted")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(15) == 0
+    assert state(decision) == Decision.State.FINISHED
+    assert decision.epoch == 1
+    assert effects(decision.review.thread_id) == [(str(decision.pk), "Dear Maeve, yes.")]
+    untouched = decide(as_, later)  # and nobody takes new work any more
+    time.sleep(1)
+    assert state(untouched) == Decision.State.PENDING
