@@ -11,9 +11,7 @@ demo: .venv/installed
 	@$(BIN)/python manage.py demo
 
 demo-reset: .venv/installed
-	@$(BIN)/python -c "from pathlib import Path; from console import embedded; embedded.stop(Path('.data/postgres').resolve())"
-	rm -rf .data/postgres .data/demo-logins.json
-	@echo "The next 'make demo' starts over."
+	@$(BIN)/python manage.py demo --reset
 
 test: lint browser
 	$(BIN)/python -m pytest
@@ -31,7 +29,7 @@ faults: .venv/installed
 
 # The README's pictures, of a demo that runs: PORT=… make shots
 shots: .venv/installed browser
-	$(BIN)/python -m docs.screenshots
+	$(BIN)/python -m docs.screenshots --only edited conflict
 
 # Playwright's own Chromium where it can be had, else the system's.
 browser: .venv/installed

@@ -34,7 +34,9 @@ def explain(error: BaseException) -> str | None:
             f"Postgres did not answer: {sentence(error)}. "
             "Check that it runs and that DATABASE_URL names it."
         )
-    if isinstance(error, ProgrammingError | psycopg.ProgrammingError) and "does not exist" in str(error):
+    if isinstance(error, ProgrammingError | psycopg.ProgrammingError) and "does not exist" in str(
+        error
+    ):
         return f"The database is not ready: {sentence(error)}. Run: python manage.py migrate"
     return None
 

@@ -5,6 +5,13 @@ import logging
 from django.db import InterfaceError, OperationalError
 
 
+class NotReadyIsAnAnswer(logging.Filter):
+    """A probe of /ready that is answered 503 is no error of the server's."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return getattr(getattr(record, "request", None), "path", "") != "/ready"
+
+
 class DatabaseInOneLine(logging.Filter):
     """An unreachable database is one line in the log, not a traceback per request."""
 

@@ -149,13 +149,16 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"database": {"()": "console.logs.DatabaseInOneLine"}},
+    "filters": {
+        "database": {"()": "console.logs.DatabaseInOneLine"},
+        "probes": {"()": "console.logs.NotReadyIsAnAnswer"},
+    },
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
             "formatter": "line",
-            "filters": ["database"],
+            "filters": ["database", "probes"],
         }
     },
     "root": {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL", "INFO")},

@@ -26,6 +26,8 @@ def main() -> None:
         for theme in args.themes:
             context = browser.new_context(color_scheme=theme, reduced_motion="reduce")
             for name, page in scenes(context, args.address, logins):
+                if args.only and name not in args.only:
+                    continue
                 for width in args.widths:
                     page.set_viewport_size({"width": width, "height": HEIGHTS.get(width, 900)})
                     page.wait_for_timeout(150)
@@ -102,6 +104,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--to", type=Path, default=Path("docs/pictures"))
     parser.add_argument("--widths", type=int, nargs="+", default=[1440])
     parser.add_argument("--themes", nargs="+", default=["light"])
+    parser.add_argument("--only", nargs="+", default=[], help="names of scenes to keep")
     return parser.parse_args()
 
 

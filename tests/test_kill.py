@@ -11,8 +11,8 @@ from collections import Counter
 import pytest
 from django.db import connection
 
-from approvals.models import AuditEntry, Decision, Review
-from tests.conftest import direct, effects, eventually, form_of, waiting
+from approvals.models import AuditEntry, Decision, Review, ThreadChange
+from tests.conftest import direct, effects, eventually, form_of, pause, waiting
 
 KILLS = int(os.environ.get("COUNTERSIGN_KILLS", "3"))
 
@@ -37,11 +37,6 @@ def jobs(where: str) -> int:
             f"ON w.id = j.worker_id WHERE j.status = 'doing' AND {where}"
         )
         return int(cursor.fetchone()[0])
-
-
-def at_work() -> int:
-    """Runs in the hands of a worker that lives: one that has just been killed still counts."""
-    return jobs("w.last_heartbeat > now() - interval '5 s'")
 
 
 def kill_in_the_middle(processes, as_, decided: list[Decision]) -> None:
@@ -103,17 +98,33 @@ def test_a_run_whose_worker_is_killed_is_finished_by_the_next_and_applied_once(p
     )
 
 
-def test_a_killed_capture_loses_no_review(processes):
-    from tests.conftest import pause
-
-    threads = []
-    for _ in range(3):
-        worker = processes.worker()
-        threads += [pause("scripted") for _ in range(40)]
-        processes.kill(worker)
+def test_a_capture_that_is_killed_in_the_middle_loses_no_review(processes):
+    threads = {pause("scripted") for _ in range(150)}  # three batches of the loop
+    worker = processes.worker()
+    eventually(Review.objects.exists, what="the first batch is in")
+    processes.kill(worker)
+    seen = Review.objects.count()
+    assert 0 < seen < len(threads)
     processes.worker()
-    eventually(lambda: Review.objects.waiting().count() == len(threads), 30)
+    eventually(lambda: not ThreadChange.objects.exists(), 30)
+    assert set(Review.objects.waiting().values_list("thread_id", flat=True)) == threads
     assert AuditEntry.objects.filter(action="paused").count() == len(threads)
+
+
+def test_a_worker_that_was_declared_dead_and_wakes_up_writes_nothing_more(processes, as_):
+    sleeper = processes.worker()
+    decision = decide(as_, waiting("scripted", script={"sleep": 1.5}))
+    eventually(lambda: state(decision) == Decision.State.APPLIED)
+    sleeper.send_signal(signal.SIGSTOP)
+    processes.worker()
+    eventually(lambda: state(decision) == Decision.State.FINISHED, 20, "another takes over")
+    kept = direct("SELECT checkpoint_id FROM checkpoints ORDER BY 1")
+    sleeper.send_signal(signal.SIGCONT)
+    time.sleep(2.5)  # its node's sleep ends, and it believes that the run is its own
+    assert sleeper.poll() is None
+    assert direct("SELECT checkpoint_id FROM checkpoints ORDER BY 1") == kept
+    assert effects(decision.review.thread_id) == [(str(decision.pk), "Dear Maeve, yes.")]
+    assert AuditEntry.objects.filter(decision=decision, action="finished").count() == 1
 
 
 def test_sigterm_lets_a_running_node_end_and_records_it(processes, as_):

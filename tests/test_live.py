@@ -1,0 +1,146 @@
+"""The socket: ids only, of one's own queues only, and it heals by itself."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from django.db import transaction
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from approvals.events import nudge
+from tests.conftest import direct, eventually, sign_in, waiting
+
+LISTENING = (
+    "SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND query LIKE 'LISTEN %%countersign%%'"
+)
+JOINED = {"reviews": [], "refresh": True}
+
+
+def cookie(address: str, name: str) -> dict[str, str]:
+    """The header of a person who signed in through the page."""
+    return {"Cookie": f"sessionid={sign_in(address, name).cookies['sessionid']}"}
+
+
+def socket(address: str, headers: dict[str, str], origin: str = "") -> ClientConnection:
+    """A browser tab's socket."""
+    target = address.replace("http", "ws", 1) + "/nudges"
+    return connect(target, additional_headers=headers, origin=origin or address, proxy=None)
+
+
+def heard(tab: ClientConnection, seconds: float = 5) -> dict:
+    return json.loads(tab.recv(timeout=seconds))
+
+
+def silent(tab: ClientConnection, seconds: float = 0.6) -> bool:
+    try:
+        tab.recv(timeout=seconds)
+    except TimeoutError:
+        return True
+    return False
+
+
+@contextmanager
+def settled(address: str, name: str) -> Iterator[ClientConnection]:
+    """A socket that has been told to look at everything once, and is quiet now."""
+    with socket(address, cookie(address, name)) as tab:
+        assert heard(tab) == JOINED
+        eventually(lambda: direct(LISTENING), 5)
+        while not silent(tab, 0.3):
+            pass
+        yield tab
+
+
+def test_a_stranger_is_turned_away_with_a_code_that_the_page_knows(processes):
+    with socket(processes.web(), {}) as tab, pytest.raises(ConnectionClosed) as caught:
+        tab.recv(timeout=5)
+    assert caught.value.rcvd.code == 4401
+    assert not direct(LISTENING)
+
+
+@pytest.mark.usefixtures("cast")
+def test_a_page_of_another_site_gets_no_socket(processes):
+    address = processes.web()
+    with pytest.raises(InvalidStatus) as caught:
+        socket(address, cookie(address, "rita"), origin="http://evil.example")
+    assert caught.value.response.status_code == 403
+
+
+def test_a_reviewer_hears_the_ids_of_their_own_queue_and_nothing_of_another(processes, cast):
+    cast.tom.groups.set(cast.tom.groups.filter(name="scripted-reviewers"))
+    address = processes.web()
+    with settled(address, "rita") as rita, settled(address, "tom") as tom:
+        support = waiting("support")
+        assert heard(rita) == {"reviews": [support.pk], "refresh": False}
+        assert silent(tom)
+        own = waiting("scripted")
+        assert heard(tom) == {"reviews": [own.pk], "refresh": False}
+        assert heard(rita) == {"reviews": [own.pk], "refresh": False}
+
+
+@pytest.mark.usefixtures("cast")
+def test_a_stranger_to_every_queue_hears_nothing_and_an_auditor_all(processes):
+    address = processes.web()
+    with settled(address, "stan") as stan, settled(address, "ada") as ada:
+        review = waiting("support")
+        assert heard(ada) == {"reviews": [review.pk], "refresh": False}
+        assert silent(stan)
+
+
+@pytest.mark.usefixtures("cast")
+def test_what_is_rolled_back_is_not_said(processes):
+    with settled(processes.web(), "rita") as rita:
+        with transaction.atomic():
+            nudge(1, "support")
+            transaction.set_rollback(True)
+        assert silent(rita)
+        with transaction.atomic():
+            nudge(2, "support")
+        assert heard(rita) == {"reviews": [2], "refresh": False}
+
+
+@pytest.mark.usefixtures("cast")
+def test_a_burst_is_gathered_and_nothing_of_it_is_lost(processes):
+    with settled(processes.web(), "rita") as rita:
+        for n in range(1, 201):
+            nudge(n, "support")
+        told, messages = [], 0
+        while len(told) < 200:
+            told += heard(rita)["reviews"]
+            messages += 1
+        assert sorted(told) == list(range(1, 201))
+        assert messages < 50
+
+
+@pytest.mark.usefixtures("cast")
+def test_a_listen_connection_that_is_cut_heals_and_says_to_look_again(processes):
+    with settled(processes.web(), "rita") as rita:
+        ((pid,),) = direct(LISTENING)
+        direct("SELECT pg_terminate_backend(%s)", pid)
+        assert heard(rita) == JOINED
+        assert direct(LISTENING) != [(pid,)]
+        nudge(7, "support")
+        assert heard(rita) == {"reviews": [7], "refresh": False}
+
+
+@pytest.mark.usefixtures("cast")
+def test_twenty_sockets_of_one_process_need_one_listen_connection(processes):
+    address = processes.web()
+    rita = cookie(address, "rita")
+    with ExitStack() as tabs:
+        opened = [tabs.enter_context(socket(address, rita)) for _ in range(20)]
+        for tab in opened:
+            assert heard(tab) == JOINED
+        eventually(lambda: direct(LISTENING))
+        for tab in opened:
+            while not silent(tab, 0.1):
+                pass
+        began = time.monotonic()
+        nudge(9, "support")
+        assert [heard(tab)["reviews"] for tab in opened] == [[9]] * 20
+        assert time.monotonic() - began < 2
+        assert len(direct(LISTENING)) == 1
+    eventually(lambda: not direct(LISTENING), 5, "the last socket takes the connection with it")
