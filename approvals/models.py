@@ -1,5 +1,6 @@
 """What Countersign keeps: reviews (a projection of the checkpoints), decisions, the audit trail."""
 
+import re
 import uuid
 from typing import Any, ClassVar
 
@@ -11,6 +12,16 @@ from django.db.models import F, Q
 from django.db.models.fields.tuple_lookups import TupleGreaterThan
 from django.db.models.functions import Now
 from django.urls import reverse
+
+_WORD = re.compile(r"[^\W_]+")
+# Postgres would read the end of "demo-0042" as the number -42.
+_PARTED_ID = models.Func(
+    F("thread_id"),
+    models.Value("-_:./"),
+    models.Value("     "),
+    function="translate",
+    output_field=models.TextField(),
+)
 
 
 class ReviewQuerySet(models.QuerySet["Review"]):
@@ -30,8 +41,7 @@ class ReviewQuerySet(models.QuerySet["Review"]):
 
     def search(self, text: str) -> "ReviewQuerySet":
         """Reviews with every word of `text`, each taken as a beginning."""
-        words = ["".join(c for c in word if c.isalnum()) for word in text.split()]
-        terms = [f"'{word}':*" for word in words if word]
+        terms = [f"'{word}':*" for word in _WORD.findall(text)[:20]]
         if not terms:
             return self
         return self.filter(
@@ -67,7 +77,7 @@ class Review(models.Model):
     snapshot = models.JSONField()
     digest = models.CharField(max_length=64)
     search = models.GeneratedField(
-        expression=SearchVector("title", "who", "excerpt", "thread_id", "graph", config="simple"),
+        expression=SearchVector("title", "who", "excerpt", _PARTED_ID, "graph", config="simple"),
         output_field=SearchVectorField(),
         db_persist=True,
     )

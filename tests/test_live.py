@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from approvals.events import nudge
-from tests.conftest import direct, eventually, sign_in, waiting
+from tests.conftest import direct, eventually, waiting
 
 LISTENING = (
     "SELECT pid FROM pg_stat_activity "
@@ -20,9 +20,10 @@ LISTENING = (
 JOINED = {"reviews": [], "refresh": True}
 
 
-def cookie(address: str, name: str) -> dict[str, str]:
-    """The header of a person who signed in through the page."""
-    return {"Cookie": f"sessionid={sign_in(address, name).cookies['sessionid']}"}
+@pytest.fixture
+def cookie(as_) -> Callable[[str], dict[str, str]]:
+    """The header of a person who has signed in."""
+    return lambda name: {"Cookie": f"sessionid={as_(name).cookies['sessionid'].value}"}
 
 
 def socket(address: str, headers: dict[str, str], origin: str = "") -> ClientConnection:
@@ -44,9 +45,9 @@ def silent(tab: ClientConnection, seconds: float = 0.6) -> bool:
 
 
 @contextmanager
-def settled(address: str, name: str) -> Iterator[ClientConnection]:
+def settled(address: str, headers: dict[str, str]) -> Iterator[ClientConnection]:
     """A socket that has been told to look at everything once, and is quiet now."""
-    with socket(address, cookie(address, name)) as tab:
+    with socket(address, headers) as tab:
         assert heard(tab) == JOINED
         eventually(lambda: direct(LISTENING), 5)
         while not silent(tab, 0.3):
@@ -61,18 +62,19 @@ def test_a_stranger_is_turned_away_with_a_code_that_the_page_knows(processes):
     assert not direct(LISTENING)
 
 
-@pytest.mark.usefixtures("cast")
-def test_a_page_of_another_site_gets_no_socket(processes):
+def test_a_page_of_another_site_gets_no_socket(processes, cookie):
     address = processes.web()
     with pytest.raises(InvalidStatus) as caught:
-        socket(address, cookie(address, "rita"), origin="http://evil.example")
+        socket(address, cookie("rita"), origin="http://evil.example")
     assert caught.value.response.status_code == 403
 
 
-def test_a_reviewer_hears_the_ids_of_their_own_queue_and_nothing_of_another(processes, cast):
+def test_a_reviewer_hears_the_ids_of_their_own_queue_and_nothing_of_another(
+    processes, cast, cookie
+):
     cast.tom.groups.set(cast.tom.groups.filter(name="scripted-reviewers"))
     address = processes.web()
-    with settled(address, "rita") as rita, settled(address, "tom") as tom:
+    with settled(address, cookie("rita")) as rita, settled(address, cookie("tom")) as tom:
         support = waiting("support")
         assert heard(rita) == {"reviews": [support.pk], "refresh": False}
         assert silent(tom)
@@ -81,18 +83,16 @@ def test_a_reviewer_hears_the_ids_of_their_own_queue_and_nothing_of_another(proc
         assert heard(rita) == {"reviews": [own.pk], "refresh": False}
 
 
-@pytest.mark.usefixtures("cast")
-def test_a_stranger_to_every_queue_hears_nothing_and_an_auditor_all(processes):
+def test_a_stranger_to_every_queue_hears_nothing_and_an_auditor_all(processes, cookie):
     address = processes.web()
-    with settled(address, "stan") as stan, settled(address, "ada") as ada:
+    with settled(address, cookie("stan")) as stan, settled(address, cookie("ada")) as ada:
         review = waiting("support")
         assert heard(ada) == {"reviews": [review.pk], "refresh": False}
         assert silent(stan)
 
 
-@pytest.mark.usefixtures("cast")
-def test_what_is_rolled_back_is_not_said(processes):
-    with settled(processes.web(), "rita") as rita:
+def test_what_is_rolled_back_is_not_said(processes, cookie):
+    with settled(processes.web(), cookie("rita")) as rita:
         with transaction.atomic():
             nudge(1, "support")
             transaction.set_rollback(True)
@@ -102,9 +102,8 @@ def test_what_is_rolled_back_is_not_said(processes):
         assert heard(rita) == {"reviews": [2], "refresh": False}
 
 
-@pytest.mark.usefixtures("cast")
-def test_a_burst_is_gathered_and_nothing_of_it_is_lost(processes):
-    with settled(processes.web(), "rita") as rita:
+def test_a_burst_is_gathered_and_nothing_of_it_is_lost(processes, cookie):
+    with settled(processes.web(), cookie("rita")) as rita:
         for n in range(1, 201):
             nudge(n, "support")
         told, messages = [], 0
@@ -115,9 +114,8 @@ def test_a_burst_is_gathered_and_nothing_of_it_is_lost(processes):
         assert messages < 50
 
 
-@pytest.mark.usefixtures("cast")
-def test_a_listen_connection_that_is_cut_heals_and_says_to_look_again(processes):
-    with settled(processes.web(), "rita") as rita:
+def test_a_listen_connection_that_is_cut_heals_and_says_to_look_again(processes, cookie):
+    with settled(processes.web(), cookie("rita")) as rita:
         ((pid,),) = direct(LISTENING)
         direct("SELECT pg_terminate_backend(%s)", pid)
         assert heard(rita) == JOINED
@@ -126,10 +124,9 @@ def test_a_listen_connection_that_is_cut_heals_and_says_to_look_again(processes)
         assert heard(rita) == {"reviews": [7], "refresh": False}
 
 
-@pytest.mark.usefixtures("cast")
-def test_twenty_sockets_of_one_process_need_one_listen_connection(processes):
+def test_twenty_sockets_of_one_process_need_one_listen_connection(processes, cookie):
     address = processes.web()
-    rita = cookie(address, "rita")
+    rita = cookie("rita")
     with ExitStack() as tabs:
         opened = [tabs.enter_context(socket(address, rita)) for _ in range(20)]
         for tab in opened:

@@ -1,0 +1,324 @@
+"""The whole job in Chromium: a paused run is found, edited, approved, resumed and audited."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from approvals.models import AuditEntry, Decision, Review
+from tests.browser import launch
+from tests.conftest import PASSWORD, Processes, direct, eventually, waiting
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("cast")]
+
+TYPED = "Dear Maeve,\n\nyes, pay the rest after the 28th; your credit file stays as it is."
+# Chromium notes every answer of 400 and more in the console; these are such by design.
+BY_DESIGN = "Failed to load resource: the server responded with a status of "
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def site(processes: Processes, tmp_path) -> Callable[..., str]:
+    """`site(undo=2)` is the address of a web process beside a worker, with that undo window."""
+
+    def start(undo: float = 2) -> str:
+        text = Path(os.environ["REVIEWS_TOML"]).read_text(encoding="utf-8")
+        changed = text.replace("undo_window = 8", f"undo_window = {undo}")
+        assert changed != text
+        (tmp_path / "reviews.toml").write_text(changed, encoding="utf-8")
+        environment = {"REVIEWS_TOML": str(tmp_path / "reviews.toml")}
+        processes.worker(**environment)
+        return processes.web(**environment)
+
+    return start
+
+
+@pytest.fixture
+def person(chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """`person(address, "rita")` is the page of a browser of their own, signed in.
+
+    At the end no page of any of them may have broken a rule or thrown an error.
+    """
+    contexts, complaints = [], []
+
+    def complain(message: Any) -> None:
+        expected = message.text.startswith((f"{BY_DESIGN}404", f"{BY_DESIGN}409"))
+        if message.type in ("error", "warning") and not expected:
+            complaints.append(f"{message.text} ({message.location})")
+
+    def open_browser(address: str, name: str, **options: Any) -> Page:
+        context = chromium.new_context(base_url=address, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", complain)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.set_default_timeout(10_000)
+        page.goto("/sign-in")
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(f"{address}/")
+        return page
+
+    yield open_browser
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def decided(text: str) -> Decision:
+    decision = Decision.objects.get()
+    assert decision.edits == {"agent_response": text}
+    return decision
+
+
+def stays(page: Page) -> None:
+    """Marks the page as it is; `stayed` fails if it was loaded anew since."""
+    page.evaluate("window.never_reloaded = true")
+
+
+def stayed(page: Page) -> bool:
+    return page.evaluate("window.never_reloaded === true")
+
+
+def steps(page: Page) -> list[str]:
+    return page.locator("#standing .nodes li > :first-child").all_inner_texts()
+
+
+def test_the_main_job(site, person):
+    address = site()
+    review = waiting()
+    draft = review.values["agent_response"]
+    rita, tom = person(address, "rita"), person(address, "tom")
+    row = tom.locator(f"#row-{review.pk}")
+    expect(row).to_be_visible()
+    stays(tom)
+
+    rita.locator(f"#row-{review.pk}").click()
+    expect(rita.get_by_role("heading", level=1)).to_have_text("Missed payment and credit file")
+    expect(rita.locator("#reply")).to_have_value(draft)
+    expect(rita.locator("#approve")).to_have_text("Approve")
+    rita.locator("#reply").fill(TYPED)
+    expect(rita.locator("#redline ins").first).to_be_visible()  # the redline, as one writes
+    expect(rita.locator("#redline del").first).to_be_visible()
+    expect(rita.locator("#approve")).to_have_text("Approve edit")
+    rita.locator("#approve").click()
+
+    expect(rita.locator("#undo")).to_be_visible()
+    expect(rita.locator("#standing h2")).to_have_text("You approved with an edit")
+    stays(rita)
+    expect(row).to_have_count(0)  # at tom's, by itself
+    expect(rita.locator("#standing h2")).to_have_text("Approved, and the run finished")
+    assert steps(rita) == ["approval", "human_approval", "deliver", "Finished"]
+    assert stayed(rita)
+    assert stayed(tom)
+    assert decided(TYPED).state == Decision.State.FINISHED
+
+    ada = person(address, "ada")
+    ada.get_by_role("link", name="Audit").click()
+    ada.get_by_role("searchbox").fill("actor:rita action:decided")
+    ada.get_by_role("searchbox").press("Enter")
+    ada.get_by_role("link", name="Rita Osei approved with an edit").click()
+    change = ada.get_by_role("region", name="Change of agent_response")
+    expect(change.locator("ins").first).to_be_visible()
+    before, after = _sides(change.locator(".letter"))
+    assert " ".join(draft.split()) == before
+    assert " ".join(TYPED.split()) == after
+    expect(ada.locator(".story")).to_contain_text("Run finished")
+
+    stan = person(address, "stan")
+    answer = stan.goto(f"/reviews/{review.pk}/")
+    assert answer is not None
+    assert answer.status == 404
+    assert draft[:30] not in stan.content()
+
+
+def _sides(letter: Any) -> tuple[str, str]:
+    """The text before and the text after, as a redline shows both."""
+    sides = []
+    for gone in ("ins", "del"):
+        text = letter.evaluate(
+            """(letter, gone) => {
+                const copy = letter.cloneNode(true);
+                for (const part of copy.querySelectorAll(gone)) part.remove();
+                return copy.textContent;
+            }""",
+            gone,
+        )
+        sides.append(" ".join(text.split()))
+    return sides[0], sides[1]
+
+
+def test_a_run_is_seen_node_by_node(site, person):
+    address = site()
+    review = aside(lambda: waiting("scripted", script={"sleep": 1.2}))
+    rita = person(address, "rita")
+    rita.goto(f"/reviews/{review.pk}/")
+    rita.locator("#approve").click()
+    expect(rita.locator("#standing li.running")).to_contain_text("human_approval")
+    stays(rita)
+    expect(rita.locator("#standing h2")).to_have_text("Approved, and the run finished")
+    assert steps(rita) == ["approval", "human_approval", "deliver", "Finished"]
+    assert stayed(rita)
+
+
+def aside(work: Callable[[], Review]) -> Review:
+    """On another thread: sync Playwright keeps an event loop in this one."""
+
+    def run() -> Review:
+        try:
+            return work()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result()
+
+
+def test_a_failed_run_shows_its_error_and_a_retry_that_works(site, person):
+    address = site()
+    review = aside(lambda: waiting("scripted", script={"fail": "The mail gateway is closed."}))
+    rita = person(address, "rita")
+    rita.goto(f"/reviews/{review.pk}/")
+    rita.locator("#approve").click()
+    expect(rita.locator("#standing h2")).to_have_text("Approved, but the run failed")
+    expect(rita.locator("#standing")).to_contain_text("The mail gateway is closed.")
+    direct("INSERT INTO gates VALUES (%s)", review.thread_id)
+    rita.get_by_role("button", name="Retry").click()
+    expect(rita.locator("#standing h2")).to_have_text("Approved, and the run finished")
+
+
+def test_undo_in_the_browser_brings_the_text_back(site, person):
+    address = site(undo=20)
+    review = waiting()
+    rita = person(address, "rita")
+    rita.goto(f"/reviews/{review.pk}/")
+    rita.locator("#reply").fill(TYPED)
+    rita.locator("#approve").click()
+    rita.locator("#undo").get_by_role("button", name="Undo").click()
+    expect(rita.locator("#reply")).to_have_value(TYPED)
+    expect(rita.locator("#approve")).to_be_visible()
+    assert decided(TYPED).state == Decision.State.UNDONE
+    review.refresh_from_db()
+    assert review.status == Review.Status.WAITING
+
+
+def test_typed_text_survives_a_reload(site, person):
+    address = site()
+    review = waiting()
+    rita = person(address, "rita")
+    rita.goto(f"/reviews/{review.pk}/")
+    rita.locator("#reply").fill(TYPED)
+    rita.reload()
+    expect(rita.locator("#reply")).to_have_value(TYPED)
+    expect(rita.locator("#redline ins").first).to_be_visible()
+    expect(rita.locator("#approve")).to_have_text("Approve edit")
+
+
+def test_a_new_review_appears_by_itself_and_a_deleted_thread_leaves(site, person):
+    rita = person(site(), "rita")
+    expect(rita.get_by_text("Nothing waits")).to_be_visible()
+    stays(rita)
+    review = waiting()
+    expect(rita.locator(f"#row-{review.pk}")).to_be_visible()
+    direct("DELETE FROM checkpoints WHERE thread_id = %s", review.thread_id)
+    expect(rita.get_by_text("Nothing waits")).to_be_visible()
+    assert stayed(rita)
+
+
+def test_what_one_writes_stays_while_somebody_else_decides(site, person):
+    address = site()
+    review = waiting()
+    rita, tom = person(address, "rita"), person(address, "tom")
+    for page in (rita, tom):
+        page.goto(f"/reviews/{review.pk}/")
+    tom.locator("#reply").fill(TYPED)
+    rita.locator("#approve").click()
+    expect(tom.locator("#standing h2")).to_contain_text("Rita Osei approved")
+    expect(tom.locator("#approve")).to_have_count(0)
+    expect(tom.locator("#reply")).to_have_value(TYPED)
+
+
+def conflict(address: str, person: Callable[..., Page], review: Review, **options: Any) -> Page:
+    """The page of tom, who was second; rita approved another text a moment ago."""
+    rita, tom = person(address, "rita"), person(address, "tom", **options)
+    # Tom's live updates are late, else his page would have told him before he pressed.
+    tom.route_web_socket("**/nudges", lambda socket: None)
+    for page in (rita, tom):
+        page.goto(f"/reviews/{review.pk}/")
+    rita.locator("#reply").fill("Rita wrote this.")
+    tom.locator("#reply").fill("Tom wrote that.")
+    rita.locator("#approve").click()
+    expect(rita.locator("#standing h2")).to_have_text("You approved with an edit")
+    tom.locator("#approve").click()
+    return tom
+
+
+def test_the_second_of_two_reviewers_sees_who_was_first_and_both_texts(site, person):
+    tom = conflict(site(), person, waiting())
+    expect(tom.get_by_role("alert")).to_contain_text("Decided by Rita Osei")
+    expect(tom.get_by_role("alert")).to_contain_text("your text is kept")
+    expect(tom.get_by_role("region", name="Both texts")).to_contain_text("Rita wrote this.")
+    expect(tom.get_by_label("Your text, kept")).to_have_value("Tom wrote that.")
+    assert decided("Rita wrote this.").actor.username == "rita"
+    assert AuditEntry.objects.get(action="refused").actor.username == "tom"
+
+
+def test_the_core_path_works_without_javascript(site, person):
+    address = site()
+    review = waiting()
+    rita = person(address, "rita", java_script_enabled=False)
+    rita.locator(f"#row-{review.pk}").click()
+    rita.locator("#reply").fill(TYPED)
+    rita.get_by_role("button", name="Show changes").click()
+    expect(rita.locator("#redline ins").first).to_be_visible()
+    expect(rita.locator("#reply")).to_have_value(TYPED)
+    rita.get_by_role("button", name="Approve").click()
+    expect(rita.locator("#standing h2")).to_have_text("You approved with an edit")
+    eventually(lambda: decided(TYPED).state == Decision.State.FINISHED)
+    rita.goto(f"/reviews/{review.pk}/")
+    expect(rita.locator("#standing h2")).to_have_text("Approved, and the run finished")
+
+
+PHONE = {"viewport": {"width": 320, "height": 640}}
+
+
+def overflow(page: Page) -> str:
+    """What sticks out to the right, where the page can be scrolled sideways."""
+    return page.evaluate(
+        """() => document.documentElement.scrollWidth <= window.innerWidth ? "" :
+            [...document.querySelectorAll("body *")]
+                .filter((one) => one.getBoundingClientRect().right > window.innerWidth + 1)
+                .map((one) => `${one.tagName}.${one.className} #${one.id}`).slice(0, 5).join(", ")
+                || "something" """
+    )
+
+
+def test_nothing_scrolls_sideways_on_a_phone(site, person):
+    address = site()
+    review, other = waiting(), waiting(subject="Donaudampfschifffahrtsgesellschaftskapitän " * 3)
+    tom = conflict(address, person, review, **PHONE)
+    expect(tom.get_by_role("alert")).to_be_visible()
+    assert overflow(tom) == ""
+    for path in ("/", f"/reviews/{other.pk}/", f"/reviews/{review.pk}/"):
+        tom.goto(path)
+        assert overflow(tom) == "", path
+    ada = person(address, "ada", **PHONE)
+    entry = AuditEntry.objects.get(action="decided")
+    for path in ("/audit/", f"/audit/{entry.pk}/"):
+        ada.goto(path)
+        assert overflow(ada) == "", path
+    ada.goto("/no-such-page")
+    assert overflow(ada) == ""
