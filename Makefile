@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-reset test lint browser faults shots lock clean
+.PHONY: demo demo-reset test lint browser faults bench shots lock clean
 
 demo: .venv/installed
 	@$(BIN)/python manage.py demo
@@ -26,6 +26,10 @@ lint: .venv/installed
 # The race and kill tests at full length: 200 runs, 50 races, 20 kills. Some minutes.
 faults: .venv/installed
 	COUNTERSIGN_RUNS=200 COUNTERSIGN_ROUNDS=50 COUNTERSIGN_KILLS=20 $(BIN)/python -m pytest -s --timeout 1200 tests/test_many_processes.py tests/test_kill.py
+
+# What pages and capture cost, as ratios to an empty page of the same server.
+bench: .venv/installed
+	$(BIN)/python -m pytest -s --timeout 900 tests/bench_pages.py
 
 # The README's pictures, of a demo that runs: PORT=… make shots
 shots: .venv/installed browser

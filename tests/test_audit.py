@@ -248,6 +248,8 @@ def test_nobody_is_signed_in_without_the_entry(cast):
     answer = client.post("/sign-in", {"username": "rita", "password": PASSWORD})
     assert answer.status_code >= 500
     assert client.get("/").status_code == 302
+    cast.rita.refresh_from_db()
+    assert cast.rita.last_login is None
 
 
 # Its page

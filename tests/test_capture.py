@@ -56,6 +56,13 @@ def waiting_threads() -> list[str]:
     return sorted(Review.objects.waiting().values_list("thread_id", flat=True))
 
 
+def appears(graph_id: str = "support", **state: object) -> Review:
+    """A review of a real paused run, captured by a worker or by us, whoever is first."""
+    thread_id = pause(graph_id, **state)
+    capture_all()
+    return eventually(lambda: Review.objects.waiting().filter(thread_id=thread_id).first())
+
+
 # Where the threads come from
 
 
@@ -242,13 +249,13 @@ def test_a_run_that_finishes_by_itself_is_never_shown():
     assert not Review.objects.exists()
 
 
-async def _invoke_scripted(thread_id: str) -> None:
-    """Somebody else's program runs the scripted thread on."""
+async def _invoke_scripted(thread_id: str, given: object = None, before: str = "") -> None:
+    """Somebody else's program runs the scripted thread on; a pause is not paused at twice."""
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
     async with AsyncPostgresSaver.from_conn_string(test_url()) as saver:
-        compiled = scripted.builder.compile(saver, interrupt_before=["human_approval"])
-        await compiled.ainvoke(None, thread_config(thread_id, graph_id="scripted"))
+        compiled = scripted.builder.compile(saver, interrupt_before=[before or "human_approval"])
+        await compiled.ainvoke(given, thread_config(thread_id, graph_id="scripted"))
 
 
 # What is no pause
@@ -384,6 +391,24 @@ def test_a_slow_capture_does_not_bring_back_what_a_later_one_saw_end():
     later.join()
     assert waiting_threads() == []
     assert not ThreadChange.objects.exists()
+
+
+def test_a_run_that_moves_while_it_is_read_is_shown_where_it_stopped():
+    given, config = _input("scripted", "moves"), thread_config("moves", graph_id="scripted")
+    asyncio.run(_invoke_scripted("moves", given, before="draft"))
+    with psycopg.connect(test_url()) as holder:
+        holder.execute("LOCK TABLE approvals_decision IN ACCESS EXCLUSIVE MODE")
+        reader = capture_in_thread()  # has read the head, and waits to ask whether it is ours
+        eventually(lambda: len(waiting_for_locks()) == 1)
+        asyncio.run(_invoke_scripted("moves"))
+    reader.join()
+    capture_all()
+    head = joined(registry().graphs["scripted"]).get_state(config)
+    review = Review.objects.get()
+    assert review.status == Review.Status.WAITING
+    assert review.checkpoint_id == head.config["configurable"]["checkpoint_id"]
+    assert review.checkpoint_id == review.snapshot["checkpoint_id"]
+    assert AuditEntry.objects.filter(action=AuditEntry.Action.MOVED).count() == 0
 
 
 def capture_in_thread() -> threading.Thread:

@@ -12,7 +12,8 @@ import pytest
 from django.db import connection
 
 from approvals.models import AuditEntry, Decision, Review, ThreadChange
-from tests.conftest import direct, effects, eventually, form_of, pause, waiting
+from tests.conftest import direct, effects, eventually, form_of, pause
+from tests.test_capture import appears
 
 KILLS = int(os.environ.get("COUNTERSIGN_KILLS", "3"))
 
@@ -48,7 +49,7 @@ def kill_in_the_middle(processes, as_, decided: list[Decision]) -> None:
     worker = processes.worker()
     eventually(lambda: direct("SELECT 1 FROM procrastinate_workers"), what="the worker starts")
     while True:
-        decision = decide(as_, waiting("scripted", script={"sleep": 1.5}))
+        decision = decide(as_, appears("scripted", script={"sleep": 1.5}))
         decided.append(decision)
         eventually(lambda d=decision: state(d) != Decision.State.PENDING, 30, "it is applied")
         if alone_in_the_middle(decision):
@@ -113,7 +114,7 @@ def test_a_capture_that_is_killed_in_the_middle_loses_no_review(processes):
 
 def test_a_worker_that_was_declared_dead_and_wakes_up_writes_nothing_more(processes, as_):
     sleeper = processes.worker()
-    decision = decide(as_, waiting("scripted", script={"sleep": 1.5}))
+    decision = decide(as_, appears("scripted", script={"sleep": 1.5}))
     eventually(lambda: state(decision) == Decision.State.APPLIED)
     sleeper.send_signal(signal.SIGSTOP)
     processes.worker()
@@ -129,9 +130,9 @@ def test_a_worker_that_was_declared_dead_and_wakes_up_writes_nothing_more(proces
 
 def test_sigterm_lets_a_running_node_end_and_records_it(processes, as_):
     worker = processes.worker()
-    decision = decide(as_, waiting("scripted", script={"sleep": 1.5}))
+    decision = decide(as_, appears("scripted", script={"sleep": 1.5}))
     eventually(lambda: state(decision) == Decision.State.APPLIED)
-    later = waiting("scripted")
+    later = appears("scripted")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(15) == 0
     assert state(decision) == Decision.State.FINISHED

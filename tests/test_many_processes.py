@@ -17,8 +17,9 @@ import httpx
 import pytest
 
 from approvals.models import AuditEntry, Decision, Review
-from tests.conftest import direct, eventually, sign_in, test_url, waiting
+from tests.conftest import direct, eventually, sign_in, test_url
 from tests.postgres import ROOT
+from tests.test_capture import appears
 
 RUNS = int(os.environ.get("COUNTERSIGN_RUNS", "40"))
 ROUNDS = int(os.environ.get("COUNTERSIGN_ROUNDS", "10"))
@@ -85,6 +86,7 @@ def test_runs_of_one_process_approved_through_others_all_finish_delivered_once(p
         check=True,
     )
     eventually(lambda: Review.objects.waiting().count() == RUNS, 60, "all are captured")
+    assert Review.objects.count() == RUNS
     captured = time.monotonic()
 
     def work(review: tuple[int, str]) -> int:
@@ -123,7 +125,7 @@ def test_two_reviewers_approve_one_review_at_the_same_instant(processes):
     processes.worker()
     told = Counter()
     for n in range(ROUNDS):
-        review = waiting("scripted", thread_id=f"both-{n}")
+        review = appears("scripted", thread_id=f"both-{n}")
         barrier = threading.Barrier(2)
 
         def press(client: httpx.Client, text: str, review=review, barrier=barrier):

@@ -212,7 +212,14 @@ def hostile_review() -> Review:
         "support",
         subject=HOSTILE,
         agent_response=HOSTILE,
-        customer={"name": HOSTILE, HOSTILE: HOSTILE},
+        customer={
+            "name": HOSTILE,
+            HOSTILE: HOSTILE,
+            f"{HOSTILE} object": {HOSTILE: 1},
+            f"{HOSTILE} list": ["<b>", HOSTILE],
+            f"{HOSTILE} short": "<img src=x>",
+            "type": {"__type__": HOSTILE},
+        },
         messages=[
             {"role": "human", "content": HOSTILE, "name": "<script>alert(4)</script>"},
             {
@@ -263,10 +270,10 @@ def test_hostile_text_is_shown_rather_than_lost(as_):
     assert "<img src=x onerror=alert(2)>" in said
 
 
-def test_the_policy_lets_no_script_run_but_by_its_nonce(as_):
+def test_the_policy_lets_no_inline_script_run_but_by_its_nonce(as_):
     page = as_("rita").get(f"/reviews/{waiting().pk}/")
     policy = page["Content-Security-Policy"]
-    nonce = re.search(r"script-src 'nonce-([^']{16,})'(;|$)", policy)
+    nonce = re.search(r"script-src (?:'self' )?'nonce-([^']{16,})'(;|$)", policy)
     assert nonce, policy
     assert "unsafe" not in policy
     assert "default-src 'none'" in policy
