@@ -30,11 +30,12 @@ from approvals.errors import (
 from approvals.events import nudge
 from approvals.models import AuditEntry, Decision, Review
 from approvals.policies import Policy
-from approvals.present import pick
+from approvals.present import clean, pick
 from approvals.registry import registry
 from approvals.threads import head, lock_thread
 
 RESUME_TASK = "approvals.resume"
+LOOKED = [AuditEntry.Action.OPENED, AuditEntry.Action.DECIDED, AuditEntry.Action.UNDONE]
 LOOKED_LATELY = dt.timedelta(minutes=30)
 LOST_AFTER = dt.timedelta(seconds=30)
 State = Decision.State
@@ -53,7 +54,7 @@ class Order:
 def open_review(actor: Actor, review: Review) -> None:
     """Records that a person looked, once per half hour: deciding and reloading show it again."""
     lately = AuditEntry.objects.filter(
-        review=review, actor=actor.user, at__gt=Now() - LOOKED_LATELY
+        review=review, actor=actor.user, at__gt=Now() - LOOKED_LATELY, action__in=LOOKED
     )
     if not lately.exists():
         audit.record(actor, AuditEntry.Action.OPENED, review=review)
@@ -61,7 +62,7 @@ def open_review(actor: Actor, review: Review) -> None:
 
 def refuse(actor: Actor, error: ApprovalError, **details: Any) -> None:
     """Records an attempt that was refused, with what the person had written."""
-    audit.record(actor, AuditEntry.Action.REFUSED, note=str(error), **details)
+    audit.record(actor, AuditEntry.Action.REFUSED, note=clean(str(error)), **details)
 
 
 # A person decides
@@ -93,7 +94,9 @@ def _locked_review(review_id: int) -> Review:
 
 
 def _repeated(known: Decision, actor: Actor, review: Review) -> Decision:
-    if known.review_id != review.pk or known.actor_id != actor.user.pk:
+    if known.review_id == review.pk and known.actor_id != actor.user.pk:
+        raise AlreadyDecided
+    if known.review_id != review.pk:
         raise Invalid("This form was used for another review. Open the review again.")
     return known
 
@@ -168,7 +171,10 @@ def lock_decision(decision_id: uuid.UUID | str) -> Decision:
 
 
 def undo(actor: Actor, decision_id: uuid.UUID) -> Decision:
-    """Takes a decision back within its window. Raises TooLate, NotAllowed."""
+    """Takes a decision back: within its window, or when it failed before it was applied.
+
+    Raises TooLate, NotAllowed.
+    """
     try:
         with transaction.atomic():
             decision = lock_decision(decision_id)
@@ -176,13 +182,17 @@ def undo(actor: Actor, decision_id: uuid.UUID) -> Decision:
                 raise NotAllowed("Only the person who decided can take it back.")
             if decision.state == State.UNDONE:
                 return decision
-            if decision.state != State.PENDING or database_now() >= decision.apply_after:
+            if not decision.is_stuck and not _is_in_window(decision):
                 raise TooLate
             return _undo(actor, decision)
     except ApprovalError as error:
         decision = Decision.objects.select_related("review").get(pk=decision_id)
         refuse(actor, error, decision=decision)
         raise
+
+
+def _is_in_window(decision: Decision) -> bool:
+    return decision.state == State.PENDING and database_now() < decision.apply_after
 
 
 def _undo(actor: Actor, decision: Decision) -> Decision:

@@ -1,6 +1,7 @@
 """What a reviewer sends: the state they saw and their text, checked before anything is touched."""
 
 import json
+import math
 import re
 import uuid
 from typing import Any
@@ -9,6 +10,7 @@ from django import forms
 
 from approvals.actions import Order
 from approvals.models import Review
+from approvals.present import clean
 from graphs.registry import ReviewSettings
 
 EDIT = "edit."
@@ -127,6 +129,12 @@ class DecideForm(forms.Form):
             raise forms.ValidationError("The form is incomplete. Open the review again.")
         return {**cleaned, "edits": self._edits()}
 
+    @property
+    def forbidden(self) -> str:
+        """The first field sent that reviews.toml does not call editable; "" when there is none."""
+        sent = [name[len(EDIT) :] for name in self.data if name.startswith(EDIT)]
+        return next((name for name in sent if name not in self.originals), "")
+
     def _edits(self) -> dict[str, Any]:
         found = {}
         for name, original in self.originals.items():
@@ -167,14 +175,30 @@ def typed(text: str, original: Any) -> Any:
     if original is None or isinstance(original, str):
         return text
     try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except ValueError:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         raise ValueError("This must be JSON, as it was before. Mend it, then approve.") from None
     if type(value) is not type(original) and not (_is_number(value) and _is_number(original)):
         raise ValueError(f"This must stay {_KINDS[type(original)]}, as the graph's state has it.")
-    if isinstance(value, int) and value.bit_length() > 63:
-        raise ValueError("This number is too large to be stored.")
+    _refuse_unstorable(value)
     return value
+
+
+def _refuse_unstorable(value: Any) -> None:
+    """Raises ValueError for what a checkpoint, or Postgres, could not hold."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_unstorable(key)
+            _refuse_unstorable(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_unstorable(item)
+    elif isinstance(value, str) and value != clean(value):
+        raise ValueError("This holds a character that cannot be stored. Remove it, then approve.")
+    elif isinstance(value, int) and value.bit_length() > 63:
+        raise ValueError("This holds a number that is too large to be stored. Make it smaller.")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("This holds something that is no number. Mend it, then approve.")
 
 
 _KINDS = {
@@ -188,7 +212,3 @@ _KINDS = {
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(name)

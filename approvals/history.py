@@ -99,7 +99,10 @@ def progress(decision: Decision, steps: list[Step]) -> list[NodeProgress]:
     since = [s for s in reversed(steps) if s.checkpoint_id >= decision.checkpoint_applied]
     if decision.checkpoint_after:
         since = [s for s in since if s.checkpoint_id <= decision.checkpoint_after]
-    found = [NodeProgress(name, "done") for step in since[1:] for name in step.wrote]
+    ran = [s for s in since if s.checkpoint_id != decision.checkpoint_applied]
+    found = [NodeProgress(name, "done") for step in ran for name in step.wrote]
+    if len(ran) == len(since) and len(steps) == PAGE:
+        found.insert(0, NodeProgress("…", "done"))  # more ran before than this page of history
     if since and decision.state == Decision.State.APPLIED:
         found += [NodeProgress(name, "running") for name in since[-1].next]
     if since and decision.state == Decision.State.FAILED:

@@ -1,6 +1,5 @@
 """What Countersign keeps: reviews (a projection of the checkpoints), decisions, the audit trail."""
 
-import re
 import uuid
 from typing import Any, ClassVar
 
@@ -13,7 +12,6 @@ from django.db.models.fields.tuple_lookups import TupleGreaterThan
 from django.db.models.functions import Now
 from django.urls import reverse
 
-_WORD = re.compile(r"[^\W_]+")
 # Postgres would read the end of "demo-0042" as the number -42.
 _PARTED_ID = models.Func(
     F("thread_id"),
@@ -40,8 +38,13 @@ class ReviewQuerySet(models.QuerySet["Review"]):
         return rows.filter(TupleGreaterThan((F("waiting_since"), F("id")), after))
 
     def search(self, text: str) -> "ReviewQuerySet":
-        """Reviews with every word of `text`, each taken as a beginning."""
-        terms = [f"'{word}':*" for word in _WORD.findall(text)[:20]]
+        """Reviews with every word of `text`, each taken as a beginning.
+
+        A word is quoted whole, so that Postgres takes it apart as it did the text: an e-mail
+        address, O'Brien, an id.
+        """
+        words = [word for word in text.split() if any(c.isalnum() for c in word)][:20]
+        terms = ["'" + w.replace("\\", "\\\\").replace("'", "''") + "':*" for w in words]
         if not terms:
             return self
         return self.filter(
@@ -178,6 +181,11 @@ class Decision(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} of {self.review_id} by {self.actor_id}"
+
+    @property
+    def is_stuck(self) -> bool:
+        """Failed with nothing written to the thread: it can be decided anew."""
+        return self.state == self.State.FAILED and not self.checkpoint_applied
 
     @property
     def is_open(self) -> bool:

@@ -3,10 +3,13 @@
 import sys
 from typing import Any
 
+import psycopg
 from django.contrib.auth.decorators import login_not_required
-from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+
+AWAY = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 
 
 def problem(
@@ -23,7 +26,13 @@ def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:
 
 
 @login_not_required
-def forbidden(request: HttpRequest, exception: Any = None, reason: str = "") -> HttpResponse:
+def forbidden(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    return problem(403, "Not allowed", "This is for other accounts. An admin can change that.")
+
+
+@login_not_required
+def out_of_date(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """A form without a valid CSRF token: mostly one that waited through a sign-out."""
     return problem(
         403,
         "This form is out of date",
@@ -45,7 +54,7 @@ def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
 @login_not_required
 def server_error(request: HttpRequest) -> HttpResponse:
     """An unreachable database is 503 and says so; anything else is a defect of ours."""
-    if isinstance(sys.exc_info()[1], DatabaseError):
+    if isinstance(sys.exc_info()[1], AWAY):
         return problem(
             503,
             "The database cannot be reached",

@@ -56,7 +56,9 @@ class Policy:
         return not self.is_auditor and review.graph in self.queues
 
     def may_undo(self, decision: Decision) -> bool:
-        return bool(decision.actor_id == self.user.pk)
+        """Their own; and one that failed before it was applied, if they could decide it anew."""
+        own = bool(decision.actor_id == self.user.pk)
+        return own or (decision.is_stuck and self.may_decide(decision.review))
 
     def may_retry(self, decision: Decision) -> bool:
         return self.may_decide(decision.review) or (

@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, close_old_connections, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 from langgraph.types import StateSnapshot
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -31,6 +31,8 @@ from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
 State = Decision.State
+# Postgres gone, a deadlock, a timeout: the job is tried again, nothing is decided by it.
+AWAY = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 # Django's thread_sensitive default would put all database work of a worker on one thread.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="database")
 
@@ -144,7 +146,7 @@ def _apply(decision: Decision, graph: Graph) -> bool:
     try:
         with transaction.atomic():
             applied, after = update(compiled, config, decision.values)
-    except DatabaseError:
+    except AWAY:
         raise
     except Exception as error:
         actions.end(decision, State.FAILED, error=_words(error))
@@ -182,7 +184,7 @@ async def _run_on(lease: Lease, pool: AsyncConnectionPool[Any]) -> BaseException
         raise
     except asyncio.CancelledError:
         raise
-    except (psycopg.OperationalError, PoolTimeout) as error:
+    except (*AWAY, PoolTimeout) as error:
         if await _is_node_error(compiled, lease):
             return error
         raise CannotReach(str(error)) from error

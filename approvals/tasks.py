@@ -2,7 +2,6 @@
 
 from asyncio import CancelledError
 
-from django.db import DatabaseError
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import JobAborted
@@ -17,7 +16,7 @@ class ResumeRetry(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, actions.NotYet):
             return RetryDecision(retry_at=exception.at)
-        if isinstance(exception, runner.CannotReach | DatabaseError):
+        if isinstance(exception, (runner.CannotReach, *runner.AWAY)):
             return RetryDecision(retry_in={"seconds": min(2**job.attempts, 30)})
         if isinstance(exception, CancelledError | JobAborted):  # this worker is shutting down
             return RetryDecision()

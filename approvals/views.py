@@ -1,6 +1,7 @@
 """The pages. Each view reads as: fetch, guard, act, answer."""
 
 import datetime as dt
+import functools
 import uuid
 from typing import Any
 
@@ -10,12 +11,11 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
-from django.urls import reverse
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.decorators import method_decorator
 from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_safe
 
 from approvals import actions, audit_search, wording
 from approvals.audit import Actor
@@ -55,17 +55,19 @@ def _person(request: HttpRequest) -> Any:
 # Inbox
 
 
-@require_GET
+@require_safe
 def inbox(request: HttpRequest) -> HttpResponse:
     context = _queue(request, Policy(request.user))
     if request.htmx:  # type: ignore[attr-defined]
         return render(request, "inbox.html#list", context)
+    failed = context["policy"].reviews().filter(decisions__state=Decision.State.FAILED)
+    context["failed"] = failed.listed().order_by("id")[:20]
     return render(request, "inbox.html", {**context, **_strip(request)})
 
 
 def _queue(request: HttpRequest, policy: Policy, current: int | None = None) -> dict[str, Any]:
     """The waiting reviews as the address says: one keyset page, a capped count."""
-    graph, text = request.GET.get("graph", ""), request.GET.get("q", "").replace("\x00", "")
+    graph, text = (request.GET.get(key, "").replace("\x00", "") for key in ("graph", "q"))
     reviews = policy.reviews()
     waiting = reviews.waiting().listed()
     if graph:
@@ -90,9 +92,6 @@ def _queue(request: HttpRequest, policy: Policy, current: int | None = None) -> 
         "current": shown,
         "next_row": _after(rows[:ROWS], shown),
         "section": "queue",
-        "failed": list(
-            reviews.filter(decisions__state=Decision.State.FAILED).listed().order_by("id")[:20]
-        ),
     }
 
 
@@ -116,7 +115,8 @@ def _int(text: str) -> int | None:
 def _cursor(text: str) -> tuple[dt.datetime, int] | None:
     moment, _, number = text.rpartition("_")
     try:
-        return dt.datetime.fromisoformat(moment), int(number)
+        since = dt.datetime.fromisoformat(moment)
+        return (since, int(number)) if since.tzinfo else None
     except ValueError:
         return None
 
@@ -161,17 +161,16 @@ def _visible(request: HttpRequest, pk: int) -> tuple[Review, Policy]:
     return found, policy
 
 
-@require_GET
+@require_safe
 def review(request: HttpRequest, pk: int) -> HttpResponse:
     found, policy = _visible(request, pk)
     part = request.GET.get("part", "")
+    actions.open_review(Actor.of(request), found)
     if part == "state":
         live = {**_queue(request, policy, found.pk), **_standing(request, found, policy)}
         return render(request, "review.html#live", live)
     if part == "history":
         return render(request, "review.html#history", _history(request, found))
-    if not request.htmx:  # type: ignore[attr-defined]
-        actions.open_review(Actor.of(request), found)
     return _review_page(request, found, policy)
 
 
@@ -185,7 +184,7 @@ def _review_page(
     graph = registered(found.graph)
     settings = graph.review if graph else None
     standing = _standing(request, found, policy)
-    form = form or DecideForm(found, settings, drafts=_taken_back(request, found))
+    form = form or DecideForm(found, settings, drafts=_taken_back(request, standing))
     response = settings.response if settings else ""
     original, text = form.originals.get(response, ""), form.text(response) if settings else ""
     if standing["decision"]:
@@ -210,16 +209,10 @@ def _review_page(
     return render(request, "review.html", context, status=status)
 
 
-def _taken_back(request: HttpRequest, found: Review) -> dict[str, Any]:
+def _taken_back(request: HttpRequest, standing: dict[str, Any]) -> dict[str, Any]:
     """The edits of this person's last decision here that they took back: theirs to go on with."""
-    if found.status != Review.Status.WAITING:
-        return {}
-    last = (
-        found.decisions.filter(actor=_person(request), state=Decision.State.UNDONE)
-        .order_by("-decided_at")
-        .first()
-    )
-    return last.edits if last else {}
+    mine = [one for one in standing["taken_back"] if one.actor_id == request.user.pk]
+    return mine[-1].edits if mine else {}
 
 
 def _findings(found: Review, settings: Any) -> list[dict[str, str]]:
@@ -237,57 +230,83 @@ def _finding(one: Any) -> dict[str, str]:
 
 def _standing(request: HttpRequest, found: Review, policy: Policy) -> dict[str, Any]:
     """Where the review stands now: what the page asks for again at every nudge."""
-    decision = found.decisions.exclude(state=Decision.State.UNDONE).select_related("actor").first()
-    if decision:
-        decision.review = found
+    decision, taken_back = _decisions(found)
     shown = _history(request, found)
-    steps = shown["history"].steps if shown["history"] else []
-    mine = decision is not None and policy.may_undo(decision)
+    pending = decision is not None and decision.state == Decision.State.PENDING
     return {
         **shown,
         "decision": decision,
-        "progress": progress(decision, steps) if decision else [],
+        "taken_back": taken_back,
+        "progress": _progress(request, found, decision, shown["history"]),
         "may_decide": policy.may_decide(found) and not found.interrupt_id,
-        "may_undo": mine and decision and decision.state == Decision.State.PENDING,
+        "may_undo": decision is not None and pending and policy.may_undo(decision),
+        "may_take_back": decision is not None and decision.is_stuck and policy.may_undo(decision),
         "may_retry": decision is not None and policy.may_retry(decision),
-        "flow": _flow(found, shown["history"], decision),
+        "flow": _flow(found, shown["history"], pending),
+        "thread_query": urlencode({"q": f'thread:"{found.thread_id}"'}),
     }
+
+
+def _decisions(found: Review) -> tuple[Decision | None, list[Decision]]:
+    """The decision that stands, if any, and those that were taken back, oldest first."""
+    every = list(found.decisions.select_related("actor").order_by("decided_at"))
+    for one in every:
+        one.review = found
+    undone = [one for one in every if one.state == Decision.State.UNDONE]
+    return next((one for one in every if one not in undone), None), undone
+
+
+def _progress(request: HttpRequest, found: Review, decision: Decision | None, shown: Any) -> Any:
+    graph = registered(found.graph)
+    if decision is None or graph is None:
+        return []
+    newest = history(found, graph) if request.GET.get("before") else shown
+    return progress(decision, newest.steps)
 
 
 def _history(request: HttpRequest, found: Review) -> dict[str, Any]:
     graph = registered(found.graph)
-    before = request.GET.get("before", "")
+    before = request.GET.get("before", "").replace("\x00", "")
     return {"review": found, "history": history(found, graph, before) if graph else None}
 
 
-def _flow(found: Review, shown: Any, decision: Decision | None) -> str:
+def _flow(found: Review, shown: Any, pending: bool) -> str:
     graph = registered(found.graph)
     if graph is None or shown is None:
         return ""
     nodes, edges = from_drawable(graph.compiled.get_graph())
-    here = found.status == Review.Status.WAITING or (
-        decision is not None and decision.state == Decision.State.PENDING
-    )
-    waiting = {found.node} if here else set()
-    return flow_svg(
-        nodes,
-        edges,
-        waiting=waiting,
-        visited=shown.visited,
-        notes={},
-        label=f"Graph {graph.id}",
-    )
+    here = {found.node} if pending or found.status == Review.Status.WAITING else set()
+    label = f"Graph {graph.id}"
+    return flow_svg(nodes, edges, waiting=here, visited=shown.visited, label=label)
 
 
 # Decide
 
 
-@require_POST
+def posted(view: Any) -> Any:
+    """Only a POST acts. A GET, which a sign-in in between makes of it, shows the review."""
+
+    @functools.wraps(view)
+    def wrapped(request: HttpRequest, pk: Any) -> HttpResponse:
+        if request.method == "POST":
+            answer: HttpResponse = view(request, pk)
+            return answer
+        if isinstance(pk, uuid.UUID):
+            pk = get_object_or_404(Decision, pk=pk).review_id
+        return redirect(_visible(request, pk)[0])
+
+    return wrapped
+
+
+@posted
 def decide(request: HttpRequest, pk: int) -> HttpResponse:
     found, policy = _visible(request, pk)
     graph = registered(found.graph)
     form = DecideForm(found, graph.review if graph else None, request.POST)
     if not form.is_valid():
+        if form.forbidden:
+            error = NotAllowed(f"Tried to edit {form.forbidden[:80]}.")
+            actions.refuse(Actor.of(request), error, review=found)
         return _review_page(request, found, policy, form, status=422)
     try:
         actions.decide(Actor.of(request), found.pk, form.order)
@@ -333,7 +352,7 @@ def _conflict_page(
     return render(request, "conflict.html", context, status=409)
 
 
-@require_POST
+@posted
 def redline(request: HttpRequest, pk: int) -> HttpResponse:
     """The word diff of a text that is being written. Records nothing."""
     found, policy = _visible(request, pk)
@@ -342,6 +361,7 @@ def redline(request: HttpRequest, pk: int) -> HttpResponse:
         raise Http404
     form = DecideForm(found, graph.review, request.POST)
     if not request.htmx:  # type: ignore[attr-defined]
+        actions.open_review(Actor.of(request), found)
         return _review_page(request, found, policy, form)
     name = graph.review.response
     text = one_newline(request.POST.get(EDIT + name, ""))[: graph.review.max_length]
@@ -349,20 +369,18 @@ def redline(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "review.html#redline", {"diff": diff})
 
 
-@require_POST
+@posted
 def undo(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     return _on_decision(request, pk, actions.undo)
 
 
-@require_POST
+@posted
 def retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     return _on_decision(request, pk, actions.retry)
 
 
 def _on_decision(request: HttpRequest, pk: uuid.UUID, act: Any) -> HttpResponse:
-    decision = Decision.objects.filter(pk=pk).first()
-    if decision is None:
-        raise Http404
+    decision = get_object_or_404(Decision, pk=pk)
     found, policy = _visible(request, decision.review_id)
     try:
         act(Actor.of(request), decision.pk)
@@ -384,7 +402,7 @@ def _conflict_or_refusal(
 # Audit
 
 
-@require_GET
+@require_safe
 def audit_trail(request: HttpRequest, pk: int | None = None) -> HttpResponse:
     policy = Policy(request.user)
     if not policy.sees_audit:
@@ -431,5 +449,5 @@ def _entry(policy: Policy, pk: int | None) -> dict[str, Any]:
         "remark": wording.remark(found),
         "story": [(one, wording.headline(one), wording.remark(one)) for one in story],
         "changed": [(k, (found.before or {}).get(k), (found.after or {}).get(k)) for k in keys],
-        "thread_url": f"{reverse('audit')}?q=thread:{found.thread_id}",
+        "thread_query": urlencode({"q": f'thread:"{found.thread_id}"'}),
     }

@@ -101,7 +101,7 @@ def test_another_persons_key_is_refused(as_):
     form = form_of(review, HERS)
     as_("rita").post(f"/reviews/{review.pk}/decide", form)
     answer = as_("tom").post(f"/reviews/{review.pk}/decide", {**form, "edit.agent_response": HIS})
-    assertContains(answer, "This form was used for another review", status_code=422)
+    assertContains(answer, "Decided by Rita Osei", status_code=409)
     assert HIS in texts(answer)
     assert Decision.objects.get().actor.username == "rita"
     assert refusal("tom").after == {"agent_response": HIS}

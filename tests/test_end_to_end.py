@@ -133,8 +133,8 @@ def test_the_main_job(site, person):
 
     ada = person(address, "ada")
     ada.get_by_role("link", name="Audit").click()
-    ada.get_by_role("searchbox").fill("actor:rita action:decided")
-    ada.get_by_role("searchbox").press("Enter")
+    ada.get_by_label("Search the audit").fill("actor:rita action:decided")
+    ada.get_by_label("Search the audit").press("Enter")
     ada.get_by_role("link", name="Rita Osei approved with an edit").click()
     change = ada.get_by_role("region", name="Change of agent_response")
     expect(change.locator("ins").first).to_be_visible()

@@ -112,6 +112,7 @@ def test_a_capture_that_is_killed_in_the_middle_loses_no_review(processes):
     assert AuditEntry.objects.filter(action="paused").count() == len(threads)
 
 
+@pytest.mark.skipif(KILLS < 10, reason="13 s of waiting: part of the long run")
 def test_a_worker_that_was_declared_dead_and_wakes_up_writes_nothing_more(processes, as_):
     sleeper = processes.worker()
     decision = decide(as_, appears("scripted", script={"sleep": 1.5}))

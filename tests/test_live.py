@@ -11,13 +11,25 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from approvals.events import nudge
-from tests.conftest import direct, eventually, waiting
+from tests.conftest import Processes, direct, eventually, waiting
 
 LISTENING = (
     "SELECT pid FROM pg_stat_activity "
     "WHERE datname = current_database() AND query LIKE 'LISTEN %%countersign%%'"
 )
 JOINED = {"reviews": [], "refresh": True}
+
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
+
+
+@pytest.fixture(scope="module")
+def address(django_db_setup, django_db_blocker) -> Iterator[str]:
+    """One web process for all: it keeps nothing between two tests."""
+    started = Processes()
+    with django_db_blocker.unblock():
+        yield started.web()
+    started.stop_all()
 
 
 @pytest.fixture
@@ -55,15 +67,14 @@ def settled(address: str, headers: dict[str, str]) -> Iterator[ClientConnection]
         yield tab
 
 
-def test_a_stranger_is_turned_away_with_a_code_that_the_page_knows(processes):
-    with socket(processes.web(), {}) as tab, pytest.raises(ConnectionClosed) as caught:
+def test_a_stranger_is_turned_away_with_a_code_that_the_page_knows(address):
+    with socket(address, {}) as tab, pytest.raises(ConnectionClosed) as caught:
         tab.recv(timeout=5)
     assert caught.value.rcvd.code == 4401
     assert not direct(LISTENING)
 
 
-def test_a_page_of_another_site_gets_no_socket(processes, cookie):
-    address = processes.web()
+def test_a_page_of_another_site_gets_no_socket(address, cookie):
     with pytest.raises(InvalidStatus) as caught:
         socket(address, cookie("rita"), origin="http://evil.example")
     assert caught.value.response.status_code == 403
@@ -73,7 +84,6 @@ def test_a_reviewer_hears_the_ids_of_their_own_queue_and_nothing_of_another(
     processes, cast, cookie
 ):
     cast.tom.groups.set(cast.tom.groups.filter(name="scripted-reviewers"))
-    address = processes.web()
     with settled(address, cookie("rita")) as rita, settled(address, cookie("tom")) as tom:
         support = waiting("support")
         assert heard(rita) == {"reviews": [support.pk], "refresh": False}
@@ -83,16 +93,15 @@ def test_a_reviewer_hears_the_ids_of_their_own_queue_and_nothing_of_another(
         assert heard(rita) == {"reviews": [own.pk], "refresh": False}
 
 
-def test_a_stranger_to_every_queue_hears_nothing_and_an_auditor_all(processes, cookie):
-    address = processes.web()
+def test_a_stranger_to_every_queue_hears_nothing_and_an_auditor_all(address, cookie):
     with settled(address, cookie("stan")) as stan, settled(address, cookie("ada")) as ada:
         review = waiting("support")
         assert heard(ada) == {"reviews": [review.pk], "refresh": False}
         assert silent(stan)
 
 
-def test_what_is_rolled_back_is_not_said(processes, cookie):
-    with settled(processes.web(), cookie("rita")) as rita:
+def test_what_is_rolled_back_is_not_said(address, cookie):
+    with settled(address, cookie("rita")) as rita:
         with transaction.atomic():
             nudge(1, "support")
             transaction.set_rollback(True)
@@ -102,8 +111,8 @@ def test_what_is_rolled_back_is_not_said(processes, cookie):
         assert heard(rita) == {"reviews": [2], "refresh": False}
 
 
-def test_a_burst_is_gathered_and_nothing_of_it_is_lost(processes, cookie):
-    with settled(processes.web(), cookie("rita")) as rita:
+def test_a_burst_is_gathered_and_nothing_of_it_is_lost(address, cookie):
+    with settled(address, cookie("rita")) as rita:
         for n in range(1, 201):
             nudge(n, "support")
         told, messages = [], 0
@@ -114,8 +123,8 @@ def test_a_burst_is_gathered_and_nothing_of_it_is_lost(processes, cookie):
         assert messages < 50
 
 
-def test_a_listen_connection_that_is_cut_heals_and_says_to_look_again(processes, cookie):
-    with settled(processes.web(), cookie("rita")) as rita:
+def test_a_listen_connection_that_is_cut_heals_and_says_to_look_again(address, cookie):
+    with settled(address, cookie("rita")) as rita:
         ((pid,),) = direct(LISTENING)
         direct("SELECT pg_terminate_backend(%s)", pid)
         assert heard(rita) == JOINED
@@ -124,8 +133,7 @@ def test_a_listen_connection_that_is_cut_heals_and_says_to_look_again(processes,
         assert heard(rita) == {"reviews": [7], "refresh": False}
 
 
-def test_twenty_sockets_of_one_process_need_one_listen_connection(processes, cookie):
-    address = processes.web()
+def test_twenty_sockets_of_one_process_need_one_listen_connection(address, cookie):
     rita = cookie("rita")
     with ExitStack() as tabs:
         opened = [tabs.enter_context(socket(address, rita)) for _ in range(20)]

@@ -63,6 +63,13 @@ def migrate(database: str) -> None:
     assert process.returncode == 0, errors
 
 
+@pytest.fixture(scope="module")
+def migrated(fresh: str) -> str:
+    """The same database, migrated; each test leaves it so."""
+    migrate(fresh)
+    return fresh
+
+
 def ask(database: str, sql: str) -> list[tuple]:
     with psycopg.connect(database, autocommit=True) as conn:
         cursor = conn.execute(sql)
@@ -88,12 +95,11 @@ def test_ten_migrations_at_once_of_an_empty_database_all_end_well(fresh):
     assert reached == [(len(PostgresSaver.MIGRATIONS) - 1,)]
 
 
-def test_a_second_migrate_changes_nothing(fresh):
-    migrate(fresh)
-    before = ask(fresh, "SELECT oid, xmin::text FROM pg_class ORDER BY 1")
-    migrate(fresh)
-    assert ask(fresh, "SELECT oid, xmin::text FROM pg_class ORDER BY 1") == before
-    assert ask(fresh, "SELECT count(*) FROM approvals_threadchange") == [(0,)]
+def test_a_second_migrate_changes_nothing(migrated):
+    before = ask(migrated, "SELECT oid, xmin::text FROM pg_class ORDER BY 1")
+    migrate(migrated)
+    assert ask(migrated, "SELECT oid, xmin::text FROM pg_class ORDER BY 1") == before
+    assert ask(migrated, "SELECT count(*) FROM approvals_threadchange") == [(0,)]
 
 
 # A CREATE INDEX CONCURRENTLY that is cut off leaves an index that no query uses
@@ -112,31 +118,28 @@ def leave_invalid_index(database: str) -> None:
     assert ask(database, INDEXES.format("NOT indisvalid")) == [(INDEX,)]
 
 
-def test_an_invalid_index_is_built_again_when_setup_has_yet_to_pass_it(fresh):
-    migrate(fresh)
-    leave_invalid_index(fresh)
+def test_an_invalid_index_is_built_again_when_setup_has_yet_to_pass_it(migrated):
+    leave_invalid_index(migrated)
     number = next(n for n, sql in enumerate(PostgresSaver.MIGRATIONS) if INDEX in str(sql))
-    ask(fresh, f"DELETE FROM checkpoint_migrations WHERE v >= {number}")
-    migrate(fresh)
-    assert (INDEX,) in ask(fresh, INDEXES.format("indisvalid"))
+    ask(migrated, f"DELETE FROM checkpoint_migrations WHERE v >= {number}")
+    migrate(migrated)
+    assert (INDEX,) in ask(migrated, INDEXES.format("indisvalid"))
 
 
-def test_an_invalid_index_is_built_again_even_when_setup_has_passed_it_over(fresh):
+def test_an_invalid_index_is_built_again_even_when_setup_has_passed_it_over(migrated):
     """An agent's own setup() after the timeout: IF NOT EXISTS, so it counts the step as done."""
-    migrate(fresh)
-    leave_invalid_index(fresh)
-    migrate(fresh)
-    assert ask(fresh, INDEXES.format("NOT indisvalid")) == []
-    assert (INDEX,) in ask(fresh, INDEXES.format("indisvalid"))
+    leave_invalid_index(migrated)
+    migrate(migrated)
+    assert ask(migrated, INDEXES.format("NOT indisvalid")) == []
+    assert (INDEX,) in ask(migrated, INDEXES.format("indisvalid"))
 
 
-def test_disabled_or_lost_triggers_are_put_back(fresh):
-    migrate(fresh)
-    ask(fresh, "DROP TRIGGER countersign_write ON checkpoint_writes")
-    ask(fresh, "ALTER TABLE checkpoints DISABLE TRIGGER countersign_put")
-    migrate(fresh)
+def test_disabled_or_lost_triggers_are_put_back(migrated):
+    ask(migrated, "DROP TRIGGER countersign_write ON checkpoint_writes")
+    ask(migrated, "ALTER TABLE checkpoints DISABLE TRIGGER countersign_put")
+    migrate(migrated)
     assert ask(
-        fresh,
+        migrated,
         "SELECT tgname, tgenabled::text FROM pg_trigger "
         "WHERE tgname IN ('countersign_put', 'countersign_write') ORDER BY 1",
     ) == [("countersign_put", "O"), ("countersign_write", "O")]

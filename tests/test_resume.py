@@ -453,5 +453,25 @@ def test_an_approval_that_cannot_be_applied_fails_and_leaves_the_thread_as_it_wa
     assert values_of(review)["log"] == ["draft"]
     assert "applied" not in actions_of(review)
     page = as_("rita").get(f"/reviews/{review.pk}/")
-    assertContains(page, "Approved, but the run failed")
+    assertContains(page, "Approved, but it could not be applied")
     assertContains(page, "so nothing was written")
+
+
+def test_a_decision_that_could_not_be_applied_can_be_taken_back_with_its_text(as_, routed):
+    review = routed("by_circle")
+    decision = decide(as_("rita"), review, YES)
+    resume(decision)
+    assertContains(as_("tom").get(f"/reviews/{review.pk}/"), "Take back")
+    assert as_("tom").post(f"/decisions/{decision.pk}/undo").status_code == 302
+    review.refresh_from_db()
+    assert review.status == Review.Status.WAITING
+    assertContains(as_("rita").get(f"/reviews/{review.pk}/"), YES)
+
+
+def test_a_decision_that_failed_after_it_was_applied_cannot_be_taken_back(as_):
+    review = waiting("scripted", script={"fail": "no post today"})
+    decision = decide(as_("rita"), review, YES)
+    resume(decision)
+    assert as_("rita").post(f"/decisions/{decision.pk}/undo").status_code == 409
+    decision.refresh_from_db()
+    assert decision.state == Decision.State.FAILED

@@ -136,9 +136,8 @@ def test_an_update_by_another_program_is_in_the_history_as_one(as_):
     capture_all()
     now = Review.objects.waiting().get(thread_id=review.thread_id)
     page = as_("rita").get(f"/reviews/{now.pk}/")
-    made = re.findall(
-        r'<span class="src[^"]*">(\w+)</span><span class="wr">(\w+)</span>', page.content.decode()
-    )
+    row = r'<span class="src[^"]*">(\w+)</span><span class="wr">([\w ]+)</span>'
+    made = re.findall(row, page.content.decode())
     assert made[0][0] == "update"
     assert made[0][1] not in {"start", "approval"}  # it began nothing, and no person approved it
     assert "agent_response changed" in words(page)
@@ -273,7 +272,7 @@ def test_hostile_text_is_shown_rather_than_lost(as_):
 def test_the_policy_lets_no_inline_script_run_but_by_its_nonce(as_):
     page = as_("rita").get(f"/reviews/{waiting().pk}/")
     policy = page["Content-Security-Policy"]
-    nonce = re.search(r"script-src (?:'self' )?'nonce-([^']{16,})'(;|$)", policy)
+    nonce = re.search(r"script-src 'nonce-([^']{16,})'(;|$)", policy)
     assert nonce, policy
     assert "unsafe" not in policy
     assert "default-src 'none'" in policy
@@ -289,7 +288,7 @@ def test_the_policy_lets_no_inline_script_run_but_by_its_nonce(as_):
 @pytest.mark.parametrize("path", ["", "decide", "redline"])
 def test_another_queues_review_is_not_there(as_, method, path):
     review = waiting()
-    expected = 405 if (method == "get") == bool(path) else 404
+    expected = 405 if method == "post" and not path else 404
     answer = getattr(as_("stan"), method)(f"/reviews/{review.pk}/{path}", form_of(review))
     assert answer.status_code == expected
     assertNotContains(answer, "Missed payment", status_code=expected)
