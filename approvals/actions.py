@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from procrastinate.contrib.django import app as queue
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -28,7 +28,7 @@ from approvals.errors import (
     TooLate,
 )
 from approvals.events import nudge
-from approvals.models import AuditEntry, Decision, Review
+from approvals.models import AuditEntry, Decision, Review, ThreadChange
 from approvals.policies import Policy
 from approvals.present import clean, pick
 from approvals.registry import registry
@@ -76,10 +76,11 @@ def decide(actor: Actor, review_id: int, order: Order) -> Decision:
     """
     try:
         with transaction.atomic():
+            _wait_briefly()
             review = _locked_review(review_id)
             known = Decision.objects.filter(idempotency_key=order.key).first()
             if known is not None:
-                return _repeated(known, actor, review)
+                return _repeated(known, actor, review, order)
             _guard(actor, review, order)
             return _decide(actor, review, order)
     except ApprovalError as error:
@@ -88,16 +89,25 @@ def decide(actor: Actor, review_id: int, order: Order) -> Decision:
         raise
 
 
+def _wait_briefly() -> None:
+    """A person waits seconds for a lock, not minutes; the page then keeps the text."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '5s'")
+
+
 def _locked_review(review_id: int) -> Review:
     lock_thread(Review.objects.values_list("thread_id", flat=True).get(pk=review_id))
-    return Review.objects.select_for_update().get(pk=review_id)
+    return Review.objects.select_for_update(no_key=True).get(pk=review_id)
 
 
-def _repeated(known: Decision, actor: Actor, review: Review) -> Decision:
-    if known.review_id == review.pk and known.actor_id != actor.user.pk:
-        raise AlreadyDecided
+def _repeated(known: Decision, actor: Actor, review: Review, order: Order) -> Decision:
+    """The same form again, by a double click or a lost answer. Only the very same counts."""
     if known.review_id != review.pk:
         raise Invalid("This form was used for another review. Open the review again.")
+    if known.actor_id != actor.user.pk:
+        raise AlreadyDecided
+    if known.edits != order.edits or known.state == State.UNDONE:
+        raise Stale("This form was sent before, with another text or since taken back.")
     return known
 
 
@@ -167,7 +177,8 @@ def lock_decision(decision_id: uuid.UUID | str) -> Decision:
     """Inside a transaction: the decision with its review, for this transaction alone."""
     found = Decision.objects.select_related("review").get(pk=decision_id)
     lock_thread(found.review.thread_id)
-    return Decision.objects.select_related("review").select_for_update().get(pk=decision_id)
+    locked = Decision.objects.select_related("review").select_for_update(no_key=True)
+    return locked.get(pk=decision_id)
 
 
 def undo(actor: Actor, decision_id: uuid.UUID) -> Decision:
@@ -177,6 +188,7 @@ def undo(actor: Actor, decision_id: uuid.UUID) -> Decision:
     """
     try:
         with transaction.atomic():
+            _wait_briefly()
             decision = lock_decision(decision_id)
             if not Policy(actor.user).may_undo(decision):
                 raise NotAllowed("Only the person who decided can take it back.")
@@ -199,10 +211,13 @@ def _undo(actor: Actor, decision: Decision) -> Decision:
     review = decision.review
     decision.state, decision.ended_at = State.UNDONE, database_now()
     decision.save(update_fields=["state", "ended_at"])
-    still = head(review.thread_id, review.checkpoint_ns) == review.checkpoint_id
-    review.status = Review.Status.WAITING if still else Review.Status.SUPERSEDED
+    review.status = Review.Status.WAITING
     review.save(update_fields=["status"])
     audit.record(actor, AuditEntry.Action.UNDONE, decision=decision)
+    now_at = head(review.thread_id, review.checkpoint_ns)
+    if now_at != review.checkpoint_id:
+        _leave(review, deleted=now_at is None)
+    _look_again(review)
     if decision.job_id:
         # Best effort: a job that has started already finds the decision undone and stops.
         queue.job_manager.cancel_job_by_id(decision.job_id)
@@ -214,6 +229,7 @@ def retry(actor: Actor, decision_id: uuid.UUID) -> Decision:
     """Runs a failed resumption on from where it stands. Raises NotAllowed, Conflict."""
     try:
         with transaction.atomic():
+            _wait_briefly()
             decision = lock_decision(decision_id)
             if not Policy(actor.user).may_retry(decision):
                 raise NotAllowed
@@ -295,7 +311,7 @@ def end(
     decision.checkpoint_after = checkpoint_after
     decision.error_node, decision.error = error_node, error
     decision.save()
-    if state == State.SUPERSEDED:
+    if state == State.SUPERSEDED and not decision.checkpoint_applied:
         Review.objects.filter(pk=decision.review_id).update(
             status=Review.Status.SUPERSEDED, ended_because=error
         )
@@ -307,7 +323,13 @@ def end(
         checkpoint_after=checkpoint_after,
         note=f"{error_node}: {error}" if error_node else error,
     )
+    _look_again(decision.review)
     nudge(decision.review_id, decision.review.graph)
+
+
+def _look_again(review: Review) -> None:
+    """Has the capture look once more: while we held the thread, its pauses did not count."""
+    ThreadChange.objects.create(thread_id=review.thread_id)
 
 
 def requeue_lost() -> int:
@@ -350,7 +372,7 @@ def project(thread_id: str, pauses: list[Pause], deleted: bool) -> None:
     """Inside a transaction that holds the thread: makes its waiting reviews equal to its pauses."""
     known = {
         (r.checkpoint_ns, r.checkpoint_id, r.interrupt_id): r
-        for r in Review.objects.listed().filter(thread_id=thread_id).select_for_update()
+        for r in Review.objects.listed().filter(thread_id=thread_id).select_for_update(no_key=True)
     }
     found = {pause.key: pause for pause in pauses}
     for key, pause in found.items():

@@ -1,5 +1,6 @@
 """The audit trail's one door: every action records itself here, in its own transaction."""
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,19 @@ class Actor:
     address: str | None = None
 
     @classmethod
-    def of(cls, request: Any) -> "Actor":
-        user = request.user if request.user.is_authenticated else None
+    def of(cls, request: Any, user: Any = None) -> "Actor":
+        """The person behind a request, or `user` while they are just signing in or out."""
+        user = user or (request.user if request.user.is_authenticated else None)
         name = (user.get_full_name() or user.get_username()) if user else ""
-        return cls(user, name, request.META.get("REMOTE_ADDR") or None)
+        return cls(user, name, address_of(request))
+
+
+def address_of(request: Any) -> str | None:
+    """The client's address; None when a proxy passed on something that is none."""
+    try:
+        return str(ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")))
+    except (AttributeError, ValueError):
+        return None
 
 
 CAPTURE = Actor(name="capture")

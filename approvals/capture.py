@@ -9,13 +9,13 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-import psycopg
-from django.db import DatabaseError, connection, transaction
+from django.db import connection, transaction
 from langgraph.types import StateSnapshot
 
 from approvals import actions
 from approvals.actions import Pause
 from approvals.clock import database_now
+from approvals.errors import AWAY
 from approvals.models import Decision, ThreadChange
 from approvals.present import digest, excerpt, fill, jsonable, pick
 from approvals.registry import registry
@@ -25,7 +25,7 @@ from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
 BATCH = 50
-ATTEMPTS = 8
+LONGEST_PAUSE = 600  # seconds between tries of a thread that cannot be read
 
 
 def capture_batch() -> int:
@@ -59,18 +59,18 @@ def _capture_one(thread_id: str, attempts: int) -> None:
     try:
         with transaction.atomic():
             capture_thread(thread_id)
-    except DatabaseError:
+    except AWAY:
         raise  # the whole batch again, with its notes
     except Exception:
-        # One thread that cannot be read must not hold up the others.
+        # One thread that cannot be read must not hold up the others, nor be forgotten.
         logger.exception("Thread %s could not be captured (attempt %s)", thread_id, attempts + 1)
-        if attempts + 1 < ATTEMPTS:
-            later = dt.timedelta(seconds=2**attempts)
-            ThreadChange.objects.create(
-                thread_id=thread_id,
-                attempts=attempts + 1,
-                not_before=database_now() + later,
-            )
+        later = dt.timedelta(seconds=min(2**attempts, LONGEST_PAUSE))
+        ThreadChange.objects.filter(thread_id=thread_id, attempts__gt=0).delete()
+        ThreadChange.objects.create(
+            thread_id=thread_id,
+            attempts=min(attempts + 1, 20),
+            not_before=database_now() + later,
+        )
 
 
 def capture_thread(thread_id: str) -> None:
@@ -92,20 +92,23 @@ def _pauses(thread_id: str, head: Any) -> list[Pause]:
     graph, state = attribute(thread_id, head)
     if state is None:
         return _unknown(thread_id, head)
+    approval = set(graph.review.approval_nodes) if graph else registry().approval_nodes()
     return [
         Pause("", checkpoint_id, interrupt_id, _shown(graph, state, node, thread_id))
-        for node, interrupt_id in waiting_nodes(state)
+        for node, interrupt_id in waiting_nodes(state, approval)
     ]
 
 
 def _is_ours(thread_id: str, checkpoint_id: str) -> bool:
-    # A thread that our worker is resuming looks exactly like a paused one.
+    # A thread that our worker is resuming, or failed to, looks exactly like a paused one.
     return Decision.objects.filter(
-        checkpoint_applied=checkpoint_id, review__thread_id=thread_id
+        checkpoint_applied=checkpoint_id,
+        review__thread_id=thread_id,
+        state__in=[Decision.State.APPLIED, Decision.State.FAILED],
     ).exists()
 
 
-def waiting_nodes(state: StateSnapshot) -> list[tuple[str, str]]:
+def waiting_nodes(state: StateSnapshot, approval: set[str]) -> list[tuple[str, str]]:
     """(node, interrupt id or "") of each pause of a snapshot. A task with an error is no pause.
 
     Static pauses of one checkpoint are one review: one answer lets all its nodes run.
@@ -113,23 +116,22 @@ def waiting_nodes(state: StateSnapshot) -> list[tuple[str, str]]:
     asked = [(task.name, one.id) for task in state.tasks for one in task.interrupts]
     if asked or any(task.error for task in state.tasks):
         return asked
-    approval = registry().approval_nodes()
     static = [name for name in state.next if name in approval]
     return [(static[0], "")] if static else []
 
 
 def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | None]:
-    """The graph of a thread and its snapshot.
+    """The graph of a thread and its snapshot at `head`.
 
     By `graph_id` in the checkpoint's metadata, else the one registered graph that waits before
     an approval node here, else the default; (None, snapshot) when several might be meant.
     """
     named = registry().get(str(head.metadata.get("graph_id", "")))
     if named is not None:
-        return named, _state(named, thread_id)
+        return named, _state(named, thread_id, head)
     if head.metadata.get("graph_id"):
         return None, None
-    states = {graph.id: _state_or_none(graph, thread_id) for graph in registry()}
+    states = {graph.id: _state_or_none(graph, thread_id, head) for graph in registry()}
     fits = {k: s for k, s in states.items() if s and (set(s.next) & _approval(k) or _asks(s))}
     own = {k: s for k, s in fits.items() if _knows(k, head)}
     candidates = own or fits
@@ -139,15 +141,17 @@ def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | 
     return None, next(iter(candidates.values()), None)
 
 
-def _state(graph: Graph, thread_id: str) -> StateSnapshot:
-    return joined(graph).get_state({"configurable": {"thread_id": thread_id}})
+def _state(graph: Graph, thread_id: str, head: Any) -> StateSnapshot:
+    # At the very checkpoint that was read: the agent may have written another since.
+    at = {"thread_id": thread_id, "checkpoint_id": head.config["configurable"]["checkpoint_id"]}
+    return joined(graph).get_state({"configurable": at})
 
 
-def _state_or_none(graph: Graph, thread_id: str) -> StateSnapshot | None:
+def _state_or_none(graph: Graph, thread_id: str, head: Any) -> StateSnapshot | None:
     """The thread as this graph reads it; a thread of another graph may make no sense to it."""
     try:
-        return _state(graph, thread_id)
-    except (DatabaseError, psycopg.Error):
+        return _state(graph, thread_id, head)
+    except AWAY:
         raise
     except Exception:
         return None

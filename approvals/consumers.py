@@ -35,7 +35,8 @@ class NudgeConsumer(AsyncJsonWebsocketConsumer):
     async def disconnect(self, code: int) -> None:
         if hasattr(self, "sender"):
             self.sender.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            # The sender may have ended in an error of its own: the browser had gone.
+            with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self.sender
             await hub().leave(self.deliver)
 

@@ -3,15 +3,23 @@
 A leaf: the pages turn these into answers, the actions raise them.
 """
 
-from typing import Any
+import psycopg
+from django.db import InterfaceError, OperationalError
+
+# Postgres gone, a deadlock, a timeout: whatever was under way can be tried again as it is.
+# LangGraph's savers raise psycopg's own errors, the ORM Django's.
+AWAY = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class ApprovalError(Exception):
     """Something went wrong."""
 
-    def __init__(self, message: str = "", **context: Any) -> None:
+    def __init__(self, message: str = "") -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
-        self.context = context
 
 
 class Invalid(ApprovalError):

@@ -55,12 +55,18 @@ class Hub:
         if not self.sockets and self.task is not None:
             task, self.task = self.task, None
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
 
     def _deliver(self, message: Nudge) -> None:
         for deliver in list(self.sockets):
             deliver(message)
+
+    def _hand_on(self, payload: str) -> None:
+        try:
+            self._deliver(json.loads(payload))
+        except (ValueError, KeyError, TypeError):
+            logger.warning("Not a nudge of ours, passed over: %s", payload[:80])
 
     async def _listen(self, params: dict[str, Any]) -> None:
         pause = 0.1
@@ -72,7 +78,7 @@ class Hub:
                     self._deliver(REFRESH)  # what was said while nobody listened
                     pause = 0.1
                     async for note in conn.notifies():
-                        self._deliver(json.loads(note.payload))
+                        self._hand_on(note.payload)
             except psycopg.Error as error:
                 logger.warning("Nudges are cut off, trying again: %s", str(error).strip()[:200])
             await asyncio.sleep(pause)

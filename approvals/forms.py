@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import uuid
 from typing import Any
 
@@ -14,7 +13,6 @@ from approvals.present import clean
 from graphs.registry import ReviewSettings
 
 EDIT = "edit."
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def one_newline(text: str) -> str:
@@ -51,7 +49,7 @@ def _faults(text: str, limit: int) -> list[str]:
         )
     if "\x00" in text:
         found.append("This holds a NUL character, which cannot be stored. Remove it, then approve.")
-    if _SURROGATE.search(text) or "\ufffd" in text:
+    if "\ufffd" in clean(text.replace("\x00", "")):
         found.append(
             "This holds a character that arrived broken (half of an emoji, often). "
             "Type it again, then approve."

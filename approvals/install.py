@@ -164,8 +164,8 @@ def install_triggers(conn: Connection[DictRow]) -> None:
     first = bool(missing_triggers(conn))
     schema = conn.execute("SELECT quote_ident(current_schema()) AS s").fetchone()["s"]  # type: ignore[index]
     with conn.transaction():
+        conn.execute(_TRIGGERS_SQL.format(schema=schema))
         if first:
-            conn.execute(_TRIGGERS_SQL.format(schema=schema))
             conn.execute(
                 "INSERT INTO approvals_threadchange (thread_id) "
                 "SELECT DISTINCT thread_id FROM checkpoints"

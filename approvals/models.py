@@ -188,6 +188,11 @@ class Decision(models.Model):
         return self.state == self.State.FAILED and not self.checkpoint_applied
 
     @property
+    def counts(self) -> bool:
+        """Whether it is, or will be, in the thread: what a signature on the page stands for."""
+        return bool(self.checkpoint_applied) or self.state == self.State.PENDING
+
+    @property
     def is_open(self) -> bool:
         return self.state in {self.State.PENDING, self.State.APPLIED}
 

@@ -3,13 +3,11 @@
 import sys
 from typing import Any
 
-import psycopg
 from django.contrib.auth.decorators import login_not_required
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
-AWAY = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
+from approvals.errors import AWAY
 
 
 def problem(
@@ -57,7 +55,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if isinstance(sys.exc_info()[1], AWAY):
         return problem(
             503,
-            "The database cannot be reached",
+            "The database did not answer",
             "Nothing was recorded. What you wrote is below; this page can be sent again "
             "in a moment.",
             kept=written(request),

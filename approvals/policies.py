@@ -38,6 +38,11 @@ class Policy:
         return [graph.id for graph in registry() if graph.review.group in self.groups]
 
     @property
+    def listed_queues(self) -> list[str]:
+        """The queues whose reviews this person sees, decided by them or not."""
+        return [graph.id for graph in registry()] if self.sees_all else self.queues
+
+    @property
     def sees_audit(self) -> bool:
         return self.sees_all
 

@@ -6,7 +6,6 @@ for whatever reason, reads from the thread how far the run got, and goes on from
 """
 
 import asyncio
-import functools
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,24 +14,23 @@ from typing import Any
 
 import psycopg
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError, close_old_connections, transaction
+from django.db import close_old_connections, transaction
 from langgraph.types import StateSnapshot
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from approvals import actions, events
 from approvals.capture import waiting_nodes
+from approvals.errors import AWAY
 from approvals.models import Decision
-from approvals.present import jsonable
+from approvals.present import clean, jsonable
 from approvals.registry import registry
 from approvals.savers import FencedSaver, LeaseLost, joined, with_saver
-from approvals.threads import descends, head
+from approvals.threads import head, newest_of
 from approvals.update import Dropped, update
 from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
 State = Decision.State
-# Postgres gone, a deadlock, a timeout: the job is tried again, nothing is decided by it.
-AWAY = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 # Django's thread_sensitive default would put all database work of a worker on one thread.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="database")
 
@@ -142,9 +140,9 @@ def _apply(decision: Decision, graph: Graph) -> bool:
         "metadata": {"decision_id": str(decision.pk), "graph_id": graph.id},
     }
     compiled = joined(graph)
-    before = compiled.get_state(config)
     try:
         with transaction.atomic():
+            before = compiled.get_state(config)
             applied, after = update(compiled, config, decision.values)
     except AWAY:
         raise
@@ -175,7 +173,7 @@ async def _run_on(lease: Lease, pool: AsyncConnectionPool[Any]) -> BaseException
     compiled = with_saver(lease.graph, FencedSaver(pool, lease.decision_id, lease.epoch))
     try:
         state = await compiled.aget_state({"configurable": {"thread_id": lease.thread_id}})
-        if not await in_thread(_has_way_to_go, lease, state):
+        if not _has_way_to_go(lease, state):
             return None
         # ainvoke(None), heard node by node
         async for _ in compiled.astream(None, lease.config, stream_mode="tasks", durability="sync"):
@@ -197,20 +195,15 @@ def _has_way_to_go(lease: Lease, state: StateSnapshot) -> bool:
     """Whether the run has nodes left to run before its next stop.
 
     Answers for a job that is repeated: a run that paused again must not be pushed through its
-    next question with this decision.
+    next question with this decision, nor the agent's own next turn be run with it.
     """
-    at = state.config["configurable"].get("checkpoint_id", "")
-    if at == lease.checkpoint_applied:
-        return lease.retried or not any(task.error for task in state.tasks)
-    if not state.next or not _is_line_of(lease, at):
+    if (state.metadata or {}).get("decision_id") != lease.decision_id or not state.next:
         return False
     if any(task.error for task in state.tasks):
         return lease.retried
-    return not waiting_nodes(state)
-
-
-def _is_line_of(lease: Lease, checkpoint_id: str) -> bool:
-    return descends(lease.thread_id, lease.checkpoint_ns, checkpoint_id, lease.checkpoint_applied)
+    if state.config["configurable"]["checkpoint_id"] == lease.checkpoint_applied:
+        return not any(task.interrupts for task in state.tasks)
+    return not waiting_nodes(state, set(lease.graph.review.approval_nodes))
 
 
 async def _is_node_error(compiled: Any, lease: Lease) -> bool:
@@ -242,16 +235,46 @@ def record_outcome(lease: Lease, error: BaseException | None) -> None:
         decision = actions.lock_decision(lease.decision_id)
         if decision.state != State.APPLIED or decision.epoch != lease.epoch:
             return
-        state = joined(lease.graph).get_state({"configurable": {"thread_id": lease.thread_id}})
-        at = state.config["configurable"].get("checkpoint_id", "")
-        end = functools.partial(actions.end, decision, checkpoint_after=at)
-        failed = next((task for task in state.tasks if task.error), None)
-        if error is not None or failed is not None:
-            words = _words(error) if error is not None else str(failed and failed.error)
-            end(State.FAILED, error_node=failed.name if failed else "", error=words)
-        elif not _is_line_of(lease, at):
-            end(State.SUPERSEDED, error="Another program moved the thread while the run went on.")
-        elif state.next:
-            end(State.PAUSED)
-        else:
-            end(State.FINISHED)
+        try:
+            with transaction.atomic():
+                ended = _ended(lease, error)
+        except AWAY:
+            raise
+        except Exception as unreadable:
+            ended = {"state": State.FAILED, "error": _words(unreadable)}
+        actions.end(decision, **ended)
+
+
+def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
+    """What `actions.end` is told, judged by the newest checkpoint that this run wrote.
+
+    Another program may have moved the thread on since: that is its turn, not this run's end.
+    """
+    at = newest_of(lease.thread_id, lease.checkpoint_ns, lease.decision_id)
+    if at is None:
+        return {
+            "state": State.SUPERSEDED,
+            "error": "It was applied; another program then deleted the thread.",
+        }
+    config: Any = {"configurable": {"thread_id": lease.thread_id, "checkpoint_id": at}}
+    state = joined(lease.graph).get_state(config)
+    failed = next((task for task in state.tasks if task.error), None)
+    if error is not None or failed is not None:
+        words = _words(error) if error is not None else clean(str(failed and failed.error))
+        return {
+            "state": State.FAILED,
+            "checkpoint_after": at,
+            "error_node": failed.name if failed else "",
+            "error": words[:4000],
+        }
+    if not state.next:
+        return {"state": State.FINISHED, "checkpoint_after": at}
+    if at == head(lease.thread_id, lease.checkpoint_ns) or waiting_nodes(
+        state, set(lease.graph.review.approval_nodes)
+    ):
+        return {"state": State.PAUSED, "checkpoint_after": at}
+    return {
+        "state": State.SUPERSEDED,
+        "checkpoint_after": at,
+        "error": "It was applied; another program then moved the thread.",
+    }

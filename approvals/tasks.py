@@ -8,6 +8,7 @@ from procrastinate.exceptions import JobAborted
 from procrastinate.jobs import Job
 
 from approvals import actions, runner
+from approvals.errors import AWAY
 
 
 class ResumeRetry(BaseRetryStrategy):
@@ -16,7 +17,7 @@ class ResumeRetry(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, actions.NotYet):
             return RetryDecision(retry_at=exception.at)
-        if isinstance(exception, (runner.CannotReach, *runner.AWAY)):
+        if isinstance(exception, (runner.CannotReach, *AWAY)):
             return RetryDecision(retry_in={"seconds": min(2**job.attempts, 30)})
         if isinstance(exception, CancelledError | JobAborted):  # this worker is shutting down
             return RetryDecision()

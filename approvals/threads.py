@@ -1,4 +1,4 @@
-"""LangGraph's threads as rows: their lock, their head, their descent. Read only."""
+"""LangGraph's threads as rows: their lock, their head, whose checkpoints. Read only."""
 
 from django.db import connection
 
@@ -27,26 +27,16 @@ def head(thread_id: str, checkpoint_ns: str = "") -> str | None:
     return row[0] if row else None
 
 
-def descends(thread_id: str, checkpoint_ns: str, child: str, ancestor: str) -> bool:
-    """Whether `child` is `ancestor` or comes after it in one line of the thread's history."""
+def newest_of(thread_id: str, checkpoint_ns: str, decision_id: str) -> str | None:
+    """The newest checkpoint that a decision's own run wrote: they carry its id, no others do."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            WITH RECURSIVE line (id, parent) AS (
-                SELECT checkpoint_id, parent_checkpoint_id FROM checkpoints
-                WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
-                  AND checkpoint_id = %(child)s
-                UNION
-                SELECT c.checkpoint_id, c.parent_checkpoint_id FROM checkpoints c
-                JOIN line ON c.checkpoint_id = line.parent
-                WHERE c.thread_id = %(thread)s AND c.checkpoint_ns = %(ns)s
-                  AND line.id > %(ancestor)s
-            )
-            SELECT EXISTS (SELECT 1 FROM line WHERE id = %(ancestor)s)
-            """,
-            {"thread": thread_id, "ns": checkpoint_ns, "child": child, "ancestor": ancestor},
+            "SELECT checkpoint_id FROM checkpoints WHERE thread_id = %s AND checkpoint_ns = %s "
+            "AND metadata->>'decision_id' = %s ORDER BY checkpoint_id DESC LIMIT 1",
+            [thread_id, checkpoint_ns, decision_id],
         )
-        return bool(cursor.fetchone()[0])
+        row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def note_all_threads() -> int:

@@ -85,7 +85,7 @@ def _queue(request: HttpRequest, policy: Policy, current: int | None = None) -> 
         "count": (count := _capped(waiting)),
         "nav_count": "" if filters else count,
         "graph": graph,
-        "graphs": policy.queues,
+        "graphs": policy.listed_queues,
         "q": text,
         "row_query": urlencode(filters),
         "list_query": urlencode({**filters, **{k: v for k, v in place.items() if v}}),

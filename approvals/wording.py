@@ -15,7 +15,7 @@ _SAID = {
     _A.FINISHED: "Run finished",
     _A.PAUSED_AGAIN: "Run paused again",
     _A.FAILED: "Run failed",
-    _A.SUPERSEDED: "Decision not applied: the thread had moved",
+    _A.SUPERSEDED: "Another program moved the thread",
     _A.RETRIED: "{who} retried the run",
     _A.REFUSED: "{who} was refused",
 }

@@ -6,18 +6,22 @@ Each part keeps itself alive: when Postgres goes away it says so once, waits, an
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
-from django.db import Error as DjangoDatabaseError
 from django.db import connections
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException
+from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from approvals import actions, capture
+from approvals.errors import AWAY, first_line
 from approvals.runner import in_thread
 
 logger = logging.getLogger(__name__)
@@ -31,12 +35,15 @@ POOL_SIZE = 8
 CONCURRENCY = 10
 GRACE = 30.0
 
-Away = (psycopg.Error, DjangoDatabaseError, ConnectorException, PoolTimeout, OSError)
+Away = (*AWAY, ConnectorException, PoolTimeout, OSError)
 
 
 async def run(stop: asyncio.Event) -> None:
     """Works until `stop` is set; then running nodes have GRACE seconds to end."""
     connections.databases["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
+    # Nodes that are plain functions run on these threads, and so does the savers' packing, which
+    # must not wait for them inside its transaction.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * CONCURRENCY))
     async with _pool() as pool:
         parts = (
             _keep(stop, "The queue", lambda: _queue(stop, pool)),
@@ -64,17 +71,18 @@ async def _pool() -> AsyncIterator[AsyncConnectionPool[Any]]:
 
 
 async def _keep(stop: asyncio.Event, name: str, part: Callable[[], Awaitable[None]]) -> None:
-    """Runs a part again whenever it ends early; a database that is away is said once."""
+    """Runs a part again whenever it ends early. Each time the database goes away is said once."""
     away = False
     while not stop.is_set():
+        began = time.monotonic()
         try:
             await part()
-            away = False
         except Away as error:
-            if not away:
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                logger.warning("%s waits for Postgres: %s", name, first)
+            if not away or time.monotonic() - began > 5:
+                logger.warning("%s waits for Postgres: %s", name, first_line(error))
             away = True
+        except Exception:
+            logger.exception("%s broke off, and is started again", name)
         await _pause(stop, 0.5)
 
 
@@ -90,27 +98,59 @@ async def _queue(stop: asyncio.Event, pool: AsyncConnectionPool[Any]) -> None:
     # with_connector, not replace_connector: there a defer that was rolled back left its job.
     connector = app.connector.get_worker_connector()  # type: ignore[attr-defined]
     async with app.with_connector(connector).open_async() as queue:
-        worker = asyncio.create_task(
-            queue.run_worker_async(
-                concurrency=CONCURRENCY,
-                install_signal_handlers=False,
-                fetch_job_polling_interval=0.5,
-                update_heartbeat_interval=HEARTBEAT,
-                stalled_worker_timeout=DEAD_AFTER,
-                shutdown_graceful_timeout=GRACE,
-                additional_context={"pool": pool},
-            )
+        queue.perform_import_paths()
+        worker = queue._worker(
+            concurrency=CONCURRENCY,
+            install_signal_handlers=False,
+            fetch_job_polling_interval=0.5,
+            update_heartbeat_interval=HEARTBEAT,
+            stalled_worker_timeout=DEAD_AFTER,
+            shutdown_graceful_timeout=GRACE,
+            additional_context={"pool": pool},
         )
-        stopped = asyncio.create_task(stop.wait())
-        rescue = asyncio.create_task(_rescue(queue))
-        done, _ = await asyncio.wait({worker, stopped, rescue}, return_when="FIRST_COMPLETED")
-        stopped.cancel()
-        rescue.cancel()
-        worker.cancel()  # graceful: Procrastinate lets running jobs end first
-        with contextlib.suppress(asyncio.CancelledError):
-            await worker
-        if rescue in done:
-            rescue.result()
+        with _heart(worker):
+            await _run_until(stop, worker, _rescue(queue))
+
+
+async def _run_until(
+    stop: asyncio.Event, worker: Worker, rescue: Coroutine[Any, Any, None]
+) -> None:
+    working, rescuing = asyncio.create_task(worker.run()), asyncio.create_task(rescue)
+    stopped = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({working, rescuing, stopped}, return_when="FIRST_COMPLETED")
+    stopped.cancel()
+    rescuing.cancel()
+    working.cancel()  # graceful: Procrastinate lets running jobs end first
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+    if rescuing in done:
+        rescuing.result()
+
+
+@contextlib.contextmanager
+def _heart(worker: Worker) -> Iterator[None]:
+    """Beats for the worker from a thread of its own.
+
+    Procrastinate's heart beats on the loop that the nodes run on, and stops before the last jobs
+    have ended: a node that blocks the loop, or outlives SIGTERM, would be taken over and run twice.
+    """
+    ended = threading.Event()
+    threading.Thread(target=_beat, args=(worker, ended), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _beat(worker: Worker, ended: threading.Event) -> None:
+    while not ended.wait(HEARTBEAT):
+        with (
+            contextlib.suppress(psycopg.Error),
+            psycopg.connect(**connector_params(), autocommit=True) as conn,
+        ):
+            while not ended.wait(HEARTBEAT):
+                if worker.worker_id is not None:
+                    conn.execute("SELECT procrastinate_update_heartbeat_v1(%s)", [worker.worker_id])
 
 
 async def _rescue(queue: Any) -> None:

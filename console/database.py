@@ -46,4 +46,8 @@ def django_database(url: str) -> dict[str, Any]:
     named = {theirs: str(found.pop(ours)) for ours, theirs in _DJANGO.items() if ours in found}
     found.setdefault("connect_timeout", 5)
     found.setdefault("application_name", "countersign")
+    # A process that is frozen inside a transaction gives its locks back after a while.
+    found["options"] = (
+        f"-c idle_in_transaction_session_timeout=15s {found.get('options', '')}".strip()
+    )
     return {"ENGINE": "django.db.backends.postgresql", **named, "OPTIONS": found}

@@ -22,7 +22,10 @@ def prepare(arguments: list[str]) -> None:
     """
     here = Path(__file__).resolve().parent.parent
     data = Path(os.environ.setdefault("COUNTERSIGN_DATA", str(here / ".data")))
-    data.mkdir(parents=True, exist_ok=True)
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"COUNTERSIGN_DATA cannot be used: {error}") from None
     _hold(data)
     if "--reset" in arguments:
         _reset(data)
@@ -49,6 +52,10 @@ def _hold(data: Path) -> None:
 
 
 def _reset(data: Path) -> None:
+    if os.environ.get("DATABASE_URL"):
+        raise ImproperlyConfigured(
+            "DATABASE_URL is set: its data is yours, not the demo's to drop."
+        )
     embedded.stop(data / "postgres")
     shutil.rmtree(data / "postgres", ignore_errors=True)
     (data / "demo-logins.json").unlink(missing_ok=True)

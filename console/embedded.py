@@ -37,11 +37,15 @@ def address(data: Path, database: str = DATABASE) -> str | None:
 
 
 def answers(url: str) -> bool:
-    """Whether a server takes connections there. Only connecting proves it: a pid may be reused."""
+    """Whether a server is there. Only connecting proves it: a pid may be reused.
+
+    A server that is full, or just starting, answers too; what does not is a socket that is gone
+    or refuses.
+    """
     try:
-        psycopg.connect(url, connect_timeout=3).close()
+        psycopg.connect(url, connect_timeout=10).close()
     except psycopg.OperationalError as error:
-        return "does not exist" in str(error)
+        return "FATAL" in str(error)
     return True
 
 

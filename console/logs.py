@@ -2,7 +2,9 @@
 
 import logging
 
-from django.db import InterfaceError, OperationalError
+from procrastinate.exceptions import ConnectorException
+
+from approvals.errors import AWAY, first_line
 
 
 class NotReadyIsAnAnswer(logging.Filter):
@@ -17,8 +19,7 @@ class DatabaseInOneLine(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, OperationalError | InterfaceError):
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            record.msg, record.args = f"{record.getMessage()}: {first}", ()
+        if isinstance(error, (*AWAY, ConnectorException)):
+            record.msg, record.args = f"{record.getMessage()}: {first_line(error)}", ()
             record.exc_info = None
         return True

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from langgraph.channels.binop import BinaryOperatorAggregate
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph.state import CompiledStateGraph, StateGraph
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -311,6 +312,20 @@ def _settings_faults(graph: Graph, file: str) -> Iterator[Fault]:
     for key in review.editable_fields:
         if key not in graph.channels:
             yield Fault(file, f"{table}.editable", f"the state has no field {key!r}")
+        elif isinstance(graph.compiled.channels[key], BinaryOperatorAggregate):
+            reason = f"{key!r} has a reducer: an edit would be added to it, not put in its place"
+            yield Fault(file, f"{table}.editable", reason)
     for key in review.approve:
         if key not in graph.channels:
             yield Fault(file, f"{table}.approve.{key}", f"the state has no field {key!r}")
+    yield from _other_pauses(graph, file, f"{table}.approval_nodes")
+
+
+def _other_pauses(graph: Graph, file: str, where: str) -> Iterator[Fault]:
+    """Pauses that nobody would be shown: a run would stop there, or be pushed through."""
+    before, after = graph.compiled.interrupt_before_nodes, graph.compiled.interrupt_after_nodes
+    if before == "*" or after:
+        yield Fault(file, where, "pauses before every node, or after nodes, cannot be served yet")
+        return
+    for node in sorted(set(before) - set(graph.review.approval_nodes)):
+        yield Fault(file, where, f"the graph also pauses before {node!r}: list it here")

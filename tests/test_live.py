@@ -80,9 +80,7 @@ def test_a_page_of_another_site_gets_no_socket(address, cookie):
     assert caught.value.response.status_code == 403
 
 
-def test_a_reviewer_hears_the_ids_of_their_own_queue_and_nothing_of_another(
-    processes, cast, cookie
-):
+def test_a_reviewer_hears_the_ids_of_their_own_queue_and_nothing_of_another(address, cast, cookie):
     cast.tom.groups.set(cast.tom.groups.filter(name="scripted-reviewers"))
     with settled(address, cookie("rita")) as rita, settled(address, cookie("tom")) as tom:
         support = waiting("support")

@@ -58,7 +58,8 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             self.stdout.write("\nStopping.")
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave orphans
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave orphans
             end(children)
             connection.close()
             if own_postgres:
@@ -86,15 +87,26 @@ def make_accounts(data: Path) -> list[tuple[str, str, str]]:
     notes = data / "demo-logins.json"
     data.mkdir(parents=True, exist_ok=True)
     known = json.loads(notes.read_text()) if notes.exists() else {}
-    reviewers, _ = Group.objects.get_or_create(name=registry().graphs["support"].review.group)
+    ours = set(known)
+    support = registry().get("support")
+    if support is None:
+        raise CommandError("The demo runs the graph `support`, which langgraph.json does not name.")
+    reviewers, _ = Group.objects.get_or_create(name=support.review.group)
     auditors, _ = Group.objects.get_or_create(name=AUDITORS)
     made = []
     for username, first, last, role in ACCOUNTS:
         password = known.setdefault(username, f"{username}-{secrets.token_hex(4)}")
-        user, _ = get_user_model().objects.get_or_create(username=username)
+        user = get_user_model().objects.filter(username=username).first()
+        if user is not None and username not in ours:
+            raise CommandError(
+                f"This database has an account {username!r} that the demo did not make. "
+                "Point DATABASE_URL at a database of the demo's own."
+            )
+        user = user or get_user_model()(username=username)
         user.first_name, user.last_name = first, last
         user.is_staff = user.is_superuser = role == "admin"
-        user.set_password(password)
+        if not user.check_password(password):
+            user.set_password(password)
         user.save()
         groups = {"reviewer": [reviewers], "auditor": [auditors], "admin": []}[role]
         user.groups.set(groups)

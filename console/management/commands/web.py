@@ -36,5 +36,5 @@ class Command(BaseCommand):
                 ws="websockets-sansio",
                 timeout_graceful_shutdown=5,
             )
-        except ValueError:
+        except (ValueError, OverflowError):
             raise CommandError(f"PORT must be a number, not {options['port']!r}") from None
