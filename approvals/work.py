@@ -98,7 +98,7 @@ async def _queue(stop: asyncio.Event, pool: AsyncConnectionPool[Any]) -> None:
     # with_connector, not replace_connector: there a defer that was rolled back left its job.
     connector = app.connector.get_worker_connector()  # type: ignore[attr-defined]
     async with app.with_connector(connector).open_async() as queue:
-        queue.perform_import_paths()
+        queue.perform_import_paths()  # type: ignore[no-untyped-call]
         worker = queue._worker(
             concurrency=CONCURRENCY,
             install_signal_handlers=False,
@@ -115,7 +115,8 @@ async def _queue(stop: asyncio.Event, pool: AsyncConnectionPool[Any]) -> None:
 async def _run_until(
     stop: asyncio.Event, worker: Worker, rescue: Coroutine[Any, Any, None]
 ) -> None:
-    working, rescuing = asyncio.create_task(worker.run()), asyncio.create_task(rescue)
+    running: Any = worker.run()  # type: ignore[no-untyped-call]
+    working, rescuing = asyncio.create_task(running), asyncio.create_task(rescue)
     stopped = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({working, rescuing, stopped}, return_when="FIRST_COMPLETED")
     stopped.cancel()

@@ -1,17 +1,20 @@
 """A graph that does what its state tells it to, and leaves a row in `effects` for each delivery.
 
 `script` may hold: `fail` (the message of an exception in deliver, until a row in `gates` for this
-conversation lets it pass), `sleep` (seconds in human_approval), `rounds` (how often it pauses).
+conversation lets it pass), `sleep` or `block` (seconds in human_approval, the latter holding up the
+loop), `ask` (a question it puts with interrupt()), `rounds` (how often it pauses).
 """
 
 import asyncio
 import operator
 import os
+import time
 from typing import Annotated, Any, TypedDict
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import interrupt
 
 EFFECTS = """
 CREATE TABLE IF NOT EXISTS effects (
@@ -39,7 +42,11 @@ def draft(state: State) -> dict[str, Any]:
 
 
 async def human_approval(state: State) -> dict[str, Any]:
-    await asyncio.sleep(state.get("script", {}).get("sleep", 0))
+    script = state.get("script", {})
+    await asyncio.sleep(script.get("sleep", 0))
+    time.sleep(script.get("block", 0))  # as careless agents do
+    if "ask" in script:
+        interrupt(script["ask"])
     return {"log": ["human_approval"]}
 
 
