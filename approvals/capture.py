@@ -25,6 +25,7 @@ from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
 BATCH = 50
+READS = 5
 LONGEST_PAUSE = 600  # seconds between tries of a thread that cannot be read
 
 
@@ -80,9 +81,24 @@ def capture_thread(thread_id: str) -> None:
     a review waiting on a finished run for ever.
     """
     lock_thread(thread_id)
+    for _ in range(READS):
+        head = _head(thread_id)
+        try:
+            pauses = _pauses(thread_id, head) if head else []
+        except _MovedMeanwhile:
+            continue
+        actions.project(thread_id, pauses, deleted=head is None)
+        return
+    raise _MovedMeanwhile(thread_id)
+
+
+class _MovedMeanwhile(Exception):
+    """The agent wrote another checkpoint between our two reads; its note is on the way."""
+
+
+def _head(thread_id: str) -> Any:
     saver = JoiningSaver(raw_connection())
-    head = saver.get_tuple({"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}})
-    actions.project(thread_id, _pauses(thread_id, head) if head else [], deleted=head is None)
+    return saver.get_tuple({"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}})
 
 
 def _pauses(thread_id: str, head: Any) -> list[Pause]:
@@ -92,6 +108,8 @@ def _pauses(thread_id: str, head: Any) -> list[Pause]:
     graph, state = attribute(thread_id, head)
     if state is None:
         return _unknown(thread_id, head)
+    if state.config["configurable"].get("checkpoint_id") != checkpoint_id:
+        raise _MovedMeanwhile(thread_id)
     approval = set(graph.review.approval_nodes) if graph else registry().approval_nodes()
     return [
         Pause("", checkpoint_id, interrupt_id, _shown(graph, state, node, thread_id))
@@ -121,17 +139,17 @@ def waiting_nodes(state: StateSnapshot, approval: set[str]) -> list[tuple[str, s
 
 
 def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | None]:
-    """The graph of a thread and its snapshot at `head`.
+    """The graph of a thread and its snapshot.
 
     By `graph_id` in the checkpoint's metadata, else the one registered graph that waits before
     an approval node here, else the default; (None, snapshot) when several might be meant.
     """
     named = registry().get(str(head.metadata.get("graph_id", "")))
     if named is not None:
-        return named, _state(named, thread_id, head)
+        return named, _state(named, thread_id)
     if head.metadata.get("graph_id"):
         return None, None
-    states = {graph.id: _state_or_none(graph, thread_id, head) for graph in registry()}
+    states = {graph.id: _state_or_none(graph, thread_id) for graph in registry()}
     fits = {k: s for k, s in states.items() if s and (set(s.next) & _approval(k) or _asks(s))}
     own = {k: s for k, s in fits.items() if _knows(k, head)}
     candidates = own or fits
@@ -141,16 +159,15 @@ def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | 
     return None, next(iter(candidates.values()), None)
 
 
-def _state(graph: Graph, thread_id: str, head: Any) -> StateSnapshot:
-    # At the very checkpoint that was read: the agent may have written another since.
-    at = {"thread_id": thread_id, "checkpoint_id": head.config["configurable"]["checkpoint_id"]}
-    return joined(graph).get_state({"configurable": at})
+def _state(graph: Graph, thread_id: str) -> StateSnapshot:
+    # Not by checkpoint_id: so asked, LangGraph leaves out the answers that came as writes.
+    return joined(graph).get_state({"configurable": {"thread_id": thread_id}})
 
 
-def _state_or_none(graph: Graph, thread_id: str, head: Any) -> StateSnapshot | None:
+def _state_or_none(graph: Graph, thread_id: str) -> StateSnapshot | None:
     """The thread as this graph reads it; a thread of another graph may make no sense to it."""
     try:
-        return _state(graph, thread_id, head)
+        return _state(graph, thread_id)
     except AWAY:
         raise
     except Exception:

@@ -4,6 +4,7 @@ Runs after every migrate, on a connection of its own: LangGraph's `setup()` buil
 CONCURRENTLY, which no transaction allows, and six of them at once on an empty database fail.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -70,8 +71,8 @@ def after_migrate(sender: Any, using: str = "default", **kwargs: Any) -> None:
     with alone(using, SETUP_LOCK) as conn:
         if not conn.execute("SELECT to_regclass('approvals_threadchange') AS t").fetchone()["t"]:  # type: ignore[index]
             return  # a partial migrate; the full one comes here again
-        drop_invalid_indexes(conn)
         PostgresSaver(conn).setup()
+        mend_indexes(conn)
         install_triggers(conn)
 
 
@@ -93,40 +94,62 @@ def alone(using: str, name: str) -> Iterator[Connection[DictRow]]:
     needs, cannot be had in that time.
     """
     with connect(using) as conn:
+        if not _lock(conn, name):
+            raise CommandError(_waited(name, _holders(conn, name)))
         conn.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         try:
-            conn.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
             yield conn
         except psycopg.errors.LockNotAvailable as error:
-            raise CommandError(
-                f"Waited {LOCK_SECONDS} s for a lock of the database ({name}). {holders(using)} "
-                "Let that end, then migrate again."
-            ) from error
+            raise CommandError(_waited(name, [])) from error
 
 
-def holders(using: str) -> str:
-    """One sentence on who holds the locks that others wait for."""
-    with connect(using) as conn:
-        rows = conn.execute(
-            """
-            SELECT DISTINCT h.pid, coalesce(nullif(h.application_name, ''), 'unnamed') AS program,
-                   date_trunc('second', now() - h.xact_start)::text AS since
-            FROM pg_stat_activity h
-            WHERE h.pid <> pg_backend_pid() AND h.datname = current_database()
-              AND EXISTS (SELECT 1 FROM pg_locks l WHERE l.pid = h.pid AND l.granted
-                          AND (l.locktype = 'advisory' OR l.mode = 'AccessExclusiveLock'
-                               OR l.mode = 'ShareUpdateExclusiveLock'
-                               OR l.mode = 'RowExclusiveLock'))
-            """
-        ).fetchall()
-    named = ", ".join(f"process {r['pid']} ({r['program']})" for r in rows)
-    return f"Held by {named}." if named else "Its holder has just gone."
+def _lock(conn: Connection[DictRow], name: str) -> bool:
+    # Asked again and again, not waited for: a statement that waits holds a snapshot, and CREATE
+    # INDEX CONCURRENTLY in the process that has the lock would wait for that in turn.
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        got = conn.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0)) AS got", [name])
+        if got.fetchone()["got"]:  # type: ignore[index]
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
 
 
-def drop_invalid_indexes(conn: Connection[DictRow]) -> None:
-    """A CREATE INDEX CONCURRENTLY that was cut off leaves an index that setup() passes over."""
-    for row in invalid_indexes(conn):
-        conn.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{row}"')
+def _holders(conn: Connection[DictRow], name: str) -> list[str]:
+    rows = conn.execute(
+        """
+        SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed') AS program
+        FROM pg_locks l JOIN pg_stat_activity a USING (pid),
+             (SELECT hashtextextended(%s, 0) AS key) k
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND l.classid::bigint = (k.key >> 32) & 4294967295
+          AND l.objid::bigint = k.key & 4294967295
+        """,
+        [name],
+    ).fetchall()
+    return [f"process {row['pid']} ({row['program']})" for row in rows]
+
+
+def _waited(name: str, holders: list[str]) -> str:
+    held = f"Held by {', '.join(holders)}. " if holders else ""
+    return (
+        f"Waited {LOCK_SECONDS} s for a lock of the database ({name}). {held}"
+        "Let that end, then migrate again."
+    )
+
+
+def mend_indexes(conn: Connection[DictRow]) -> None:
+    """Builds indexes again that a CREATE INDEX CONCURRENTLY, cut off, left invalid.
+
+    LangGraph's setup() counts such a step as done and never comes back to it.
+    """
+    for name in invalid_indexes(conn):
+        conn.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{name}"')
+    for step in PostgresSaver.MIGRATIONS:
+        if "CREATE INDEX CONCURRENTLY IF NOT EXISTS" in step:
+            conn.execute(step)
 
 
 def invalid_indexes(conn: Any) -> list[str]:

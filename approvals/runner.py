@@ -256,8 +256,10 @@ def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
             "state": State.SUPERSEDED,
             "error": "It was applied; another program then deleted the thread.",
         }
-    config: Any = {"configurable": {"thread_id": lease.thread_id, "checkpoint_id": at}}
-    state = joined(lease.graph).get_state(config)
+    place: Any = {"thread_id": lease.thread_id}
+    if at != head(lease.thread_id, lease.checkpoint_ns):
+        place["checkpoint_id"] = at
+    state = joined(lease.graph).get_state({"configurable": place})
     failed = next((task for task in state.tasks if task.error), None)
     if error is not None or failed is not None:
         words = _words(error) if error is not None else clean(str(failed and failed.error))
@@ -269,9 +271,8 @@ def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
         }
     if not state.next:
         return {"state": State.FINISHED, "checkpoint_after": at}
-    if at == head(lease.thread_id, lease.checkpoint_ns) or waiting_nodes(
-        state, set(lease.graph.review.approval_nodes)
-    ):
+    approval = set(lease.graph.review.approval_nodes)
+    if "checkpoint_id" not in place or waiting_nodes(state, approval):
         return {"state": State.PAUSED, "checkpoint_after": at}
     return {
         "state": State.SUPERSEDED,

@@ -19,6 +19,7 @@ from langgraph.types import Command
 from psycopg.conninfo import make_conninfo
 
 from approvals import capture
+from approvals.clock import database_now
 from approvals.install import TRIGGERS, after_migrate
 from approvals.models import AuditEntry, Decision, Review, ThreadChange
 from approvals.registry import registry
@@ -327,13 +328,16 @@ def test_a_thread_that_cannot_be_read_holds_up_no_other_and_is_tried_again():
     assert not ThreadChange.objects.exists()
 
 
-def test_trying_a_poisoned_thread_again_ends():
+def test_a_poisoned_thread_is_tried_ever_more_rarely_and_keeps_one_note():
     poison = pause()
     direct("UPDATE checkpoint_blobs SET blob = '\\xc1' WHERE thread_id = %s", poison)
-    for _ in range(capture.ATTEMPTS):
+    pauses = []
+    for _ in range(4):
         assert capture.capture_batch() == 1
+        note = ThreadChange.objects.get()
+        pauses.append(round((note.not_before - database_now()).total_seconds()))
         direct("UPDATE approvals_threadchange SET not_before = now()")
-    assert capture.capture_batch() == 0
+    assert pauses == [1, 2, 4, 8]
 
 
 def test_text_that_postgres_cannot_store_holds_up_nothing():

@@ -78,6 +78,7 @@ FORMS = {
     ),
 }
 DEFAULTS = {"connect_timeout": 5, "application_name": "countersign"}
+ALWAYS = "-c idle_in_transaction_session_timeout=15s"
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -85,7 +86,7 @@ def test_every_scheme_means_the_same(scheme):
     found = django_database(f"{scheme}://ann:pw@db.example:5433/agents")
     assert {key: found[key] for key in PLAIN} == PLAIN
     assert found["ENGINE"] == "django.db.backends.postgresql"
-    assert found["OPTIONS"] == DEFAULTS
+    assert found["OPTIONS"] == {**DEFAULTS, "options": ALWAYS}
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql+asyncpg"])
@@ -93,7 +94,8 @@ def test_every_scheme_means_the_same(scheme):
 def test_a_form_becomes_django_settings(form, scheme):
     rest, named, options = FORMS[form]
     found = django_database(f"{scheme}://{rest}")
-    assert found.pop("OPTIONS") == {**DEFAULTS, **options}
+    always = {"options": f"{ALWAYS} {options.get('options', '')}".strip()}
+    assert found.pop("OPTIONS") == {**DEFAULTS, **options, **always}
     assert found == {"ENGINE": "django.db.backends.postgresql", **named}
 
 

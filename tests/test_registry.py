@@ -37,6 +37,7 @@ def heard(*arguments):
 plain = builder.compile()
 before_deliver = builder.compile(interrupt_before=["deliver"])
 before_all = builder.compile(interrupt_before="*")
+after_draft = builder.compile(interrupt_after=["draft"])
 in_memory = builder.compile(checkpointer=InMemorySaver())
 
 def none(): return heard()
@@ -171,18 +172,29 @@ def test_a_factory_gets_as_many_arguments_as_it_asks_for(folder, attribute, give
     assert sys.modules[name].given == [given]
 
 
-def test_pauses_of_the_graphs_own_are_kept(folder):
-    found = graph(folder, f"{write(folder)}:before_deliver")
+BOTH = TABLE.replace('["human_approval"]', '["human_approval", "deliver"]')
+
+
+def test_pauses_of_the_graphs_own_are_kept_where_the_table_lists_them(folder):
+    found = graph(folder, f"{write(folder)}:before_deliver", BOTH)
     assert set(found.interrupt_before_nodes) == {"deliver", "human_approval"}
 
 
-def test_a_graph_that_pauses_everywhere_still_does(folder):
-    assert graph(folder, f"{write(folder)}:before_all").interrupt_before_nodes == "*"
+def test_a_pause_that_the_table_does_not_list_is_named(folder):
+    (fault,) = faults(folder, f"{write(folder)}:before_deliver")
+    assert fault.startswith("reviews.toml: graphs.one.approval_nodes: ")
+    assert "'deliver'" in fault
+
+
+@pytest.mark.parametrize("attribute", ["before_all", "after_draft"])
+def test_pauses_that_cannot_be_shown_are_refused(folder, attribute):
+    (fault,) = faults(folder, f"{write(folder)}:{attribute}")
+    assert fault.startswith("reviews.toml: graphs.one.approval_nodes: ")
 
 
 def test_the_graph_itself_is_left_as_it_was(folder):
     name = write(folder)
-    graph(folder, f"{name}:before_deliver")
+    graph(folder, f"{name}:before_deliver", BOTH)
     assert sys.modules[name].before_deliver.interrupt_before_nodes == ["deliver"]
 
 

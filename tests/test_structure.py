@@ -16,7 +16,7 @@ MAY_IMPORT = {  # of approvals' own modules
     "policies": {"models", "registry"},
 }
 # Beside actions: the trail's one door, and the queue of threads that is no record of anything.
-WRITERS = {"audit": "AuditEntry.objects.create", "capture": "ThreadChange.objects.create"}
+WRITERS = {"audit": "AuditEntry.objects.", "capture": "ThreadChange.objects."}
 WRITES = re.compile(r"\.(save|a?create|a?delete|bulk_\w+|(get|update)_or_create)$")
 UPDATES = re.compile(r"(objects|filter\(.*\)|all\(\)|decisions|reviews)\.a?update$", re.S)
 RAW = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM)\s+approvals_(?!threadchange)", re.I)
@@ -86,6 +86,6 @@ def test_only_actions_write():
             assert any(WRITES.search(call) for call in calls(tree))  # the net catches something
             continue
         wrote = [call for call in calls(tree) if WRITES.search(call) or UPDATES.search(call)]
-        assert wrote == ([WRITERS[name]] if name in WRITERS else []), file
+        assert [call for call in wrote if not call.startswith(WRITERS.get(name, "-"))] == [], file
         texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
         assert not [t for t in texts if isinstance(t, str) and RAW.search(t)], file

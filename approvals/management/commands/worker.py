@@ -1,12 +1,15 @@
 """`manage.py worker`: resumes decided runs and captures paused ones. Run as many as you like."""
 
 import asyncio
+import contextlib
 import signal
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
 from approvals import work
+from approvals.errors import AWAY
+from approvals.models import ThreadChange
 from approvals.registry import registry
 
 
@@ -15,6 +18,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         registry()
+        # Postgres may be away at the start, and is waited for; tables that are not there are not.
+        with contextlib.suppress(*AWAY):
+            ThreadChange.objects.exists()
         self.stdout.write("Worker started.")
         asyncio.run(_until_stopped())
         self.stdout.write("Worker stopped; nothing was left half done.")

@@ -94,5 +94,5 @@ function begin() {
   const form = document.getElementById("decide");
   if (form) keepDraft(form);
 }
-if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
-else begin();
+// Deferred scripts run before this event; htmx, which came first, has then read the page.
+document.addEventListener("DOMContentLoaded", begin);
