@@ -95,12 +95,14 @@ def alone(using: str, name: str) -> Iterator[Connection[DictRow]]:
     """
     with connect(using) as conn:
         if not _lock(conn, name):
-            raise CommandError(_waited(name, _holders(conn, name)))
+            raise CommandError(_waited(name, _holders(using, name)))
         conn.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         try:
             yield conn
         except psycopg.errors.LockNotAvailable as error:
-            raise CommandError(_waited(name, [])) from error
+            own = f"process {conn.info.backend_pid} "
+            others = [one for one in _holders(using, name) if not one.startswith(own)]
+            raise CommandError(_waited(name, others)) from error
 
 
 def _lock(conn: Connection[DictRow], name: str) -> bool:
@@ -116,19 +118,24 @@ def _lock(conn: Connection[DictRow], name: str) -> bool:
         time.sleep(0.1)
 
 
-def _holders(conn: Connection[DictRow], name: str) -> list[str]:
-    rows = conn.execute(
-        """
-        SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed') AS program
-        FROM pg_locks l JOIN pg_stat_activity a USING (pid),
-             (SELECT hashtextextended(%s, 0) AS key) k
-        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-          AND l.classid::bigint = (k.key >> 32) & 4294967295
-          AND l.objid::bigint = k.key & 4294967295
-        """,
-        [name],
-    ).fetchall()
+def _holders(using: str, name: str) -> list[str]:
+    """Who has the advisory lock, or a lock on LangGraph's tables that a statement waits for."""
+    with connect(using) as conn:
+        rows = conn.execute(
+            """
+            SELECT DISTINCT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed') AS program
+            FROM pg_locks l JOIN pg_stat_activity a USING (pid),
+                 (SELECT hashtextextended(%s, 0) AS key) k
+            WHERE l.granted AND l.pid <> pg_backend_pid()
+              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+              AND (l.locktype = 'advisory' AND l.objsubid = 1
+                   AND l.classid::bigint = (k.key >> 32) & 4294967295
+                   AND l.objid::bigint = k.key & 4294967295
+                OR l.relation IN (SELECT oid FROM pg_class WHERE relname = ANY(%s))
+                   AND l.mode <> 'AccessShareLock')
+            """,
+            [name, CHECKPOINT_TABLES],
+        ).fetchall()
     return [f"process {row['pid']} ({row['program']})" for row in rows]
 
 

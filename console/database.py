@@ -33,8 +33,14 @@ def parameters(url: str) -> dict[str, Any]:
     try:
         found = conninfo_to_dict(libpq_url(url))
     except ProgrammingError as error:
-        reason = str(error).strip().splitlines()[0].split(": ")[0]
+        # libpq quotes what it could not read, which may be the password.
+        reason = re.sub(r'"[^"]*"', "…", str(error).strip().splitlines()[0])
         raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {reason}") from None
+    if not re.fullmatch(r"[\d,]*", str(found.get("port") or "")):
+        raise ImproperlyConfigured(
+            "DATABASE_URL has a port that is no number. A / or @ in the password must be written "
+            "%2F or %40."
+        )
     if not found.get("dbname"):
         raise ImproperlyConfigured("DATABASE_URL names no database: end it with /name")
     return dict(found)

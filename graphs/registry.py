@@ -117,66 +117,81 @@ def load(langgraph_json: Path, reviews_toml: Path) -> Registry:
     """Reads both files and imports every graph they name. Raises RegistryError with all faults."""
     faults: list[Fault] = []
     targets = _targets(langgraph_json, faults)
-    reviews = _reviews(reviews_toml, faults)
-    _compare(targets, reviews, langgraph_json, reviews_toml, faults)
+    reviews, tables = _reviews(reviews_toml, faults)
+    _compare(targets, tables, reviews, langgraph_json, reviews_toml, faults)
     graphs = {}
-    for name in targets.keys() & reviews.graphs.keys():
-        graph = _graph(name, targets[name], reviews.graphs[name], langgraph_json, faults)
-        if graph:
-            faults += _settings_faults(graph, reviews_toml.name)
-            graphs[name] = graph
+    for name, target in (targets or {}).items():
+        compiled = _compiled(name, target, langgraph_json, faults) if target else None
+        review = reviews.graphs.get(name)
+        if compiled and review:
+            found = list(_settings_faults(name, compiled, review, reviews_toml.name))
+            faults += found
+            if not found:
+                graphs[name] = Graph(name, pausing(compiled, review.approval_nodes), review)
     if faults:
         raise RegistryError(faults)
     return Registry(dict(sorted(graphs.items())), reviews.default_graph)
 
 
-def _targets(path: Path, faults: list[Fault]) -> dict[str, str]:
+def _targets(path: Path, faults: list[Fault]) -> dict[str, str] | None:
+    """The target of each graph, "" for one that reads wrong; None where the file does."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8")).get("graphs")
     except OSError:
         faults.append(Fault(path.name, "", f"the file is not there ({path})"))
-        return {}
+        return None
     except (ValueError, AttributeError) as error:
         faults.append(Fault(path.name, "", f"not a JSON object: {error}"))
-        return {}
+        return None
     if not isinstance(listed, dict):
         faults.append(Fault(path.name, "graphs", "must be an object of name: target"))
-        return {}
+        return None
     found = {}
     for name, value in listed.items():
         target = value.get("path") if isinstance(value, dict) else value
-        if isinstance(target, str) and ":" in target:
-            found[name] = target
-        else:
+        found[name] = target if isinstance(target, str) and ":" in target else ""
+        if not found[name]:
             faults.append(
                 Fault(path.name, f"graphs.{name}", 'must read "./file.py:name" or "module:name"')
             )
     return found
 
 
-def _reviews(path: Path, faults: list[Fault]) -> ReviewsFile:
+def _reviews(path: Path, faults: list[Fault]) -> tuple[ReviewsFile, set[str] | None]:
+    """The tables that are sound, and the names of all; None for those where the file is not."""
     try:
-        return ReviewsFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        read = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError:
         faults.append(Fault(path.name, "", f"the file is not there ({path})"))
-    except tomllib.TOMLDecodeError as error:
+        return ReviewsFile(), None
+    except ValueError as error:
         faults.append(Fault(path.name, "", f"not TOML: {error}"))
+        return ReviewsFile(), None
+    listed = read.get("graphs")
+    tables: dict[str, Any] = listed if isinstance(listed, dict) else {}
+    wrong: set[str] = set()
+    try:
+        return ReviewsFile.model_validate(read), set(tables)
     except ValidationError as error:
         for one in error.errors():
             faults.append(Fault(path.name, ".".join(map(str, one["loc"])), one["msg"]))
-    return ReviewsFile()
+            if one["loc"][0] == "graphs" and len(one["loc"]) > 1:
+                wrong.add(str(one["loc"][1]))
+    sound = {k: ReviewSettings.model_validate(v) for k, v in tables.items() if k not in wrong}
+    return ReviewsFile(graphs=sound), set(tables)
 
 
 def _compare(
-    targets: Mapping[str, str],
+    targets: Mapping[str, str] | None,
+    tables: set[str] | None,
     reviews: ReviewsFile,
     langgraph_json: Path,
     reviews_toml: Path,
     faults: list[Fault],
 ) -> None:
-    if faults:
+    if targets is None or tables is None:
         return  # one file could not be read: every name would look missing from it
-    for name in targets.keys() - reviews.graphs.keys():
+    for name in targets.keys() - tables:
         faults.append(
             Fault(
                 reviews_toml.name,
@@ -184,11 +199,11 @@ def _compare(
                 f"no table for this graph of {langgraph_json.name}",
             )
         )
-    for name in reviews.graphs.keys() - targets.keys():
+    for name in tables - targets.keys():
         faults.append(
             Fault(reviews_toml.name, f"graphs.{name}", f"{langgraph_json.name} names no such graph")
         )
-    if reviews.default_graph and reviews.default_graph not in reviews.graphs:
+    if reviews.default_graph and reviews.default_graph not in tables:
         faults.append(
             Fault(
                 reviews_toml.name, "default_graph", f"no graph is called {reviews.default_graph!r}"
@@ -196,33 +211,27 @@ def _compare(
         )
 
 
-def _graph(
-    name: str, target: str, review: ReviewSettings, file: Path, faults: list[Fault]
-) -> Graph | None:
+def _compiled(name: str, target: str, file: Path, faults: list[Fault]) -> Compiled | None:
+    where = f"graphs.{name}"
     try:
-        compiled = compile_target(load_target(target, file.parent), review.approval_nodes)
-    except Exception as error:
+        compiled = compile_target(load_target(target, file.parent))
+    except (Exception, SystemExit) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        faults.append(
-            Fault(
-                file.name,
-                f"graphs.{name}",
-                f"{target} cannot be imported: {type(error).__name__}: {reason}",
-            )
-        )
+        said = f"{target} cannot be imported: {type(error).__name__}: {reason}"
+        faults.append(Fault(file.name, where, said))
         return None
     if isinstance(compiled.checkpointer, InMemorySaver):
         faults.append(
             Fault(
                 file.name,
-                f"graphs.{name}",
+                where,
                 f"{target} has an in-memory checkpointer: thirty workers would have thirty "
                 "memories, and none would find another's run. Compile it without a checkpointer; "
                 "Countersign puts Postgres there",
             )
         )
         return None
-    return Graph(name, compiled, review)
+    return compiled
 
 
 def load_target(target: str, root: Path) -> Any:
@@ -256,6 +265,8 @@ def _import_file(path: Path, root: Path) -> Any:
             if spec and spec.origin and os.path.samefile(spec.origin, path):
                 return importlib.import_module(dotted)
     name = f"__graphs__{path.stem}"
+    while name in sys.modules and sys.modules[name].__file__ != str(path):
+        name += "_"  # another folder's file of this name: its types must stay its own
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
@@ -272,20 +283,25 @@ def _find_spec(dotted: str) -> Any:
         return None
 
 
-def compile_target(target: Any, approval_nodes: list[str]) -> Compiled:
-    """A builder, a compiled graph or a factory of either, compiled to pause before the nodes."""
+def compile_target(target: Any) -> Compiled:
+    """A builder, a compiled graph or a factory of either, compiled."""
     if callable(target) and not isinstance(target, StateGraph | CompiledStateGraph):
         target = _call_factory(target)
     if isinstance(target, StateGraph):
-        target = target.compile(interrupt_before=approval_nodes)
+        target = target.compile()
     if not isinstance(target, CompiledStateGraph):
         raise TypeError(f"a {type(target).__name__} is neither a StateGraph nor compiled")
-    before = target.interrupt_before_nodes
-    if before != "*" and not set(approval_nodes) <= set(before):
-        union = list(dict.fromkeys([*before, *approval_nodes]))
-        target = target.copy({"interrupt_before_nodes": union})
     compiled: Compiled = target
     return compiled
+
+
+def pausing(compiled: Compiled, approval_nodes: list[str]) -> Compiled:
+    """The graph, pausing before these nodes and wherever it paused already."""
+    before = compiled.interrupt_before_nodes
+    if before == "*" or set(approval_nodes) <= set(before):
+        return compiled
+    union = list(dict.fromkeys([*before, *approval_nodes]))
+    return compiled.copy({"interrupt_before_nodes": union})
 
 
 def _call_factory(factory: Callable[..., Any]) -> Any:
@@ -301,31 +317,36 @@ def _call_factory(factory: Callable[..., Any]) -> Any:
     return asyncio.run(made) if inspect.iscoroutine(made) else made
 
 
-def _settings_faults(graph: Graph, file: str) -> Iterator[Fault]:
-    table = f"graphs.{graph.id}"
-    review = graph.review
+def _settings_faults(
+    name: str, compiled: Compiled, review: ReviewSettings, file: str
+) -> Iterator[Fault]:
+    table = f"graphs.{name}"
+    fields = Graph(name, compiled, review).channels
     for node in review.approval_nodes:
-        if node not in graph.compiled.nodes:
+        if node not in compiled.nodes:
             yield Fault(file, f"{table}.approval_nodes", f"the graph has no node {node!r}")
-    if review.response not in graph.channels:
+    if review.response not in fields:
         yield Fault(file, f"{table}.response", f"the state has no field {review.response!r}")
-    for key in review.editable_fields:
-        if key not in graph.channels:
+    for key in review.editable or []:
+        if key not in fields:
             yield Fault(file, f"{table}.editable", f"the state has no field {key!r}")
-        elif isinstance(graph.compiled.channels[key], BinaryOperatorAggregate):
+    for key in review.editable_fields:
+        if isinstance(compiled.channels.get(key), BinaryOperatorAggregate):
             reason = f"{key!r} has a reducer: an edit would be added to it, not put in its place"
             yield Fault(file, f"{table}.editable", reason)
     for key in review.approve:
-        if key not in graph.channels:
+        if key not in fields:
             yield Fault(file, f"{table}.approve.{key}", f"the state has no field {key!r}")
-    yield from _other_pauses(graph, file, f"{table}.approval_nodes")
+    yield from _other_pauses(compiled, review, file, f"{table}.approval_nodes")
 
 
-def _other_pauses(graph: Graph, file: str, where: str) -> Iterator[Fault]:
+def _other_pauses(
+    compiled: Compiled, review: ReviewSettings, file: str, where: str
+) -> Iterator[Fault]:
     """Pauses that nobody would be shown: a run would stop there, or be pushed through."""
-    before, after = graph.compiled.interrupt_before_nodes, graph.compiled.interrupt_after_nodes
+    before, after = compiled.interrupt_before_nodes, compiled.interrupt_after_nodes
     if before == "*" or after:
         yield Fault(file, where, "pauses before every node, or after nodes, cannot be served yet")
         return
-    for node in sorted(set(before) - set(graph.review.approval_nodes)):
+    for node in sorted(set(before) - set(review.approval_nodes)):
         yield Fault(file, where, f"the graph also pauses before {node!r}: list it here")

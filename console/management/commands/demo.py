@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from django.db import connection
 from approvals.policies import AUDITORS
 from approvals.registry import registry
 from console import embedded
+from console.ports import refuse_taken_port
 
 ACCOUNTS = [
     # username, first name, last name, role
@@ -65,21 +65,6 @@ class Command(BaseCommand):
             if own_postgres:
                 embedded.stop(settings.DATA_DIR / "postgres")
             self.stdout.write("Stopped. What was decided is kept; `make demo` goes on from here.")
-
-
-def refuse_taken_port(host: str, port: str) -> None:
-    try:
-        number = int(port)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, number))
-    except (ValueError, OverflowError):
-        raise CommandError(f"PORT must be a number from 1 to 65535, not {port!r}.") from None
-    except OSError as error:
-        raise CommandError(
-            f"{host}:{port} cannot be used ({error.strerror}). Choose another: PORT=8010 make demo"
-        ) from None
 
 
 def make_accounts(data: Path) -> list[tuple[str, str, str]]:

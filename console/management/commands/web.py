@@ -5,9 +5,10 @@ from typing import Any
 
 import uvicorn
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
 from approvals.registry import registry
+from console.ports import refuse_taken_port
 
 
 class Command(BaseCommand):
@@ -24,17 +25,15 @@ class Command(BaseCommand):
                 "make one with: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
             )
         registry()
-        try:
-            uvicorn.run(
-                "console.asgi:application",
-                host=options["host"],
-                port=int(options["port"]),
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                ws="websockets-sansio",
-                timeout_graceful_shutdown=5,
-            )
-        except (ValueError, OverflowError):
-            raise CommandError(f"PORT must be a number, not {options['port']!r}") from None
+        refuse_taken_port(options["host"], options["port"])
+        uvicorn.run(
+            "console.asgi:application",
+            host=options["host"],
+            port=int(options["port"]),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=5,
+        )
