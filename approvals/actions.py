@@ -6,6 +6,8 @@ lock, the decision, the review.
 
 import datetime as dt
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,28 +73,40 @@ def refuse(actor: Actor, error: ApprovalError, **details: Any) -> None:
 def decide(actor: Actor, review_id: int, order: Order) -> Decision:
     """Records a decision and queues its resumption. No checkpoint is touched yet.
 
-    Raises Conflict when somebody or something was first, NotAllowed, Invalid. The same key sent
+    Raises Conflict when somebody or something was first, NotAllowed, Invalid. The same form sent
     twice gives the first answer again.
+    """
+    with _refusing(actor, review_id=review_id, after=order.edits or None):
+        review = _locked_review(review_id)
+        known = Decision.objects.filter(idempotency_key=order.key).first()
+        if known is not None:
+            return _repeated(known, actor, review, order)
+        _guard(actor, review, order)
+        return _decide(actor, review, order)
+
+
+@contextmanager
+def _refusing(actor: Actor, **about: Any) -> Iterator[None]:
+    """One transaction of a person's; an attempt that it refuses is audited in one of its own.
+
+    A person waits seconds for a lock, not minutes: the page then says so and keeps the text.
     """
     try:
         with transaction.atomic():
-            _wait_briefly()
-            review = _locked_review(review_id)
-            known = Decision.objects.filter(idempotency_key=order.key).first()
-            if known is not None:
-                return _repeated(known, actor, review, order)
-            _guard(actor, review, order)
-            return _decide(actor, review, order)
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '5s'")
+            yield
     except ApprovalError as error:
-        review = Review.objects.get(pk=review_id)
-        refuse(actor, error, review=review, after=order.edits or None)
+        if "review_id" in about:
+            about["review"] = Review.objects.get(pk=about.pop("review_id"))
+        if "decision_id" in about:
+            about["decision"] = _with_review().get(pk=about.pop("decision_id"))
+        refuse(actor, error, **about)
         raise
 
 
-def _wait_briefly() -> None:
-    """A person waits seconds for a lock, not minutes; the page then keeps the text."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL lock_timeout = '5s'")
+def _with_review() -> Any:
+    return Decision.objects.select_related("review")
 
 
 def _locked_review(review_id: int) -> Review:
@@ -175,10 +189,9 @@ def _enqueue(decision: Decision, at: dt.datetime | None = None) -> None:
 
 def lock_decision(decision_id: uuid.UUID | str) -> Decision:
     """Inside a transaction: the decision with its review, for this transaction alone."""
-    found = Decision.objects.select_related("review").get(pk=decision_id)
-    lock_thread(found.review.thread_id)
-    locked = Decision.objects.select_related("review").select_for_update(no_key=True)
-    return locked.get(pk=decision_id)
+    lock_thread(_with_review().get(pk=decision_id).review.thread_id)
+    locked: Decision = _with_review().select_for_update(no_key=True).get(pk=decision_id)
+    return locked
 
 
 def undo(actor: Actor, decision_id: uuid.UUID) -> Decision:
@@ -186,21 +199,15 @@ def undo(actor: Actor, decision_id: uuid.UUID) -> Decision:
 
     Raises TooLate, NotAllowed.
     """
-    try:
-        with transaction.atomic():
-            _wait_briefly()
-            decision = lock_decision(decision_id)
-            if not Policy(actor.user).may_undo(decision):
-                raise NotAllowed("Only the person who decided can take it back.")
-            if decision.state == State.UNDONE:
-                return decision
-            if not decision.is_stuck and not _is_in_window(decision):
-                raise TooLate
-            return _undo(actor, decision)
-    except ApprovalError as error:
-        decision = Decision.objects.select_related("review").get(pk=decision_id)
-        refuse(actor, error, decision=decision)
-        raise
+    with _refusing(actor, decision_id=decision_id):
+        decision = lock_decision(decision_id)
+        if not Policy(actor.user).may_undo(decision):
+            raise NotAllowed("Only the person who decided can take it back.")
+        if decision.state == State.UNDONE:
+            return decision
+        if not decision.is_stuck and not _is_in_window(decision):
+            raise TooLate
+        return _undo(actor, decision)
 
 
 def _is_in_window(decision: Decision) -> bool:
@@ -227,25 +234,19 @@ def _undo(actor: Actor, decision: Decision) -> Decision:
 
 def retry(actor: Actor, decision_id: uuid.UUID) -> Decision:
     """Runs a failed resumption on from where it stands. Raises NotAllowed, Conflict."""
-    try:
-        with transaction.atomic():
-            _wait_briefly()
-            decision = lock_decision(decision_id)
-            if not Policy(actor.user).may_retry(decision):
-                raise NotAllowed
-            if decision.state != State.FAILED:
-                raise Conflict("This run is not failed any more; somebody may have retried it.")
-            decision.state = State.APPLIED if decision.checkpoint_applied else State.PENDING
-            decision.ended_at = None
-            decision.save(update_fields=["state", "ended_at"])
-            audit.record(actor, AuditEntry.Action.RETRIED, decision=decision)
-            _enqueue(decision)
-            nudge(decision.review_id, decision.review.graph)
-            return decision
-    except ApprovalError as error:
-        decision = Decision.objects.select_related("review").get(pk=decision_id)
-        refuse(actor, error, decision=decision)
-        raise
+    with _refusing(actor, decision_id=decision_id):
+        decision = lock_decision(decision_id)
+        if not Policy(actor.user).may_retry(decision):
+            raise NotAllowed
+        if decision.state != State.FAILED:
+            raise Conflict("This run is not failed any more; somebody may have retried it.")
+        decision.state = State.APPLIED if decision.checkpoint_applied else State.PENDING
+        decision.ended_at = None
+        decision.save(update_fields=["state", "ended_at"])
+        audit.record(actor, AuditEntry.Action.RETRIED, decision=decision)
+        _enqueue(decision)
+        nudge(decision.review_id, decision.review.graph)
+        return decision
 
 
 # The worker applies and ends

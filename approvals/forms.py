@@ -9,7 +9,7 @@ from django import forms
 
 from approvals.actions import Order
 from approvals.models import Review
-from approvals.present import clean
+from approvals.present import as_text, clean
 from graphs.registry import ReviewSettings
 
 EDIT = "edit."
@@ -154,15 +154,9 @@ def original_texts(review: Review, settings: ReviewSettings | None) -> dict[str,
     """The editable fields as text; what is no text in the state is shown as JSON."""
     if settings is None:
         return {}
-    return {name: as_text(review.values.get(name)) for name in settings.editable_fields}
-
-
-def as_text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return one_newline(value)
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    return {
+        name: one_newline(as_text(review.values.get(name))) for name in settings.editable_fields
+    }
 
 
 def typed(text: str, original: Any) -> Any:

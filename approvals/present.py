@@ -53,6 +53,13 @@ def clean(text: str) -> str:
     return UNSTORABLE.sub("\ufffd", text)
 
 
+def as_text(value: object) -> str:
+    """A value of a state as the text of an editor or a diff: JSON, unless it is text itself."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
+
+
 def digest(snapshot: JSON) -> str:
     """SHA-256, in hex, of the canonical JSON."""
     return hashlib.sha256(_canonical(snapshot).encode()).hexdigest()

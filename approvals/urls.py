@@ -1,7 +1,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from approvals import views
+from approvals import audit_views, views
 from approvals.consumers import NudgeConsumer
 
 urlpatterns = [
@@ -13,8 +13,8 @@ urlpatterns = [
     path("reviews/<int:pk>/redline", views.redline, name="redline"),
     path("decisions/<uuid:pk>/undo", views.undo, name="undo"),
     path("decisions/<uuid:pk>/retry", views.retry, name="retry"),
-    path("audit/", views.audit_trail, name="audit"),
-    path("audit/<int:pk>/", views.audit_trail, name="audit_entry"),
+    path("audit/", audit_views.audit_trail, name="audit"),
+    path("audit/<int:pk>/", audit_views.audit_trail, name="audit_entry"),
 ]
 
 websocket_urlpatterns = [path("nudges", NudgeConsumer.as_asgi())]

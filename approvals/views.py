@@ -1,6 +1,5 @@
 """The pages. Each view reads as: fetch, guard, act, answer."""
 
-import datetime as dt
 import functools
 import uuid
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F
 from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -17,22 +16,18 @@ from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from approvals import actions, audit_search, wording
+from approvals import actions, wording
 from approvals.audit import Actor
 from approvals.errors import AlreadyDecided, ApprovalError, Conflict, NotAllowed
 from approvals.flow import flow_svg, from_drawable
-from approvals.forms import EDIT, DecideForm, as_text, one_newline
+from approvals.forms import EDIT, DecideForm, one_newline
 from approvals.history import history, progress
 from approvals.models import AuditEntry, Decision, Review
+from approvals.paging import ROWS, as_int, capped, cursor, next_cursor
 from approvals.policies import Policy
-from approvals.present import messages, pick, tree
+from approvals.present import as_text, messages, pick, tree
 from approvals.redline import redline as word_diff
 from approvals.registry import graph as registered
-
-ROWS = 30
-AUDIT_ROWS = 50
-COUNTED = 1000
-MANY = f"{COUNTED:,}+"
 
 
 @method_decorator(never_cache, name="dispatch")
@@ -73,16 +68,16 @@ def _queue(request: HttpRequest, policy: Policy, current: int | None = None) -> 
     if graph:
         waiting = waiting.filter(graph=graph)
     waiting = waiting.search(text)
-    rows = list(waiting.oldest_first(_cursor(request.GET.get("after", "")))[: ROWS + 1])
+    rows = list(waiting.oldest_first(cursor(request.GET.get("after", "")))[: ROWS + 1])
     filters = {key: value for key, value in (("graph", graph), ("q", text)) if value}
-    shown = current or _int(request.GET.get("current", ""))
+    shown = current or as_int(request.GET.get("current", ""))
     place = {"after": request.GET.get("after"), "current": shown}
     return {
         "policy": policy,
         "rows": rows[:ROWS],
-        "older": _next_cursor(rows),
+        "older": next_cursor(rows),
         "paged": bool(request.GET.get("after")),
-        "count": (count := _capped(waiting)),
+        "count": (count := capped(waiting)),
         "nav_count": "" if filters else count,
         "graph": graph,
         "graphs": policy.listed_queues,
@@ -101,32 +96,6 @@ def _after(rows: list[Review], current: int | None) -> Review | None:
     at = places.index(current) + 1 if current in places else 0
     following = rows[at:] + rows[:at]
     return next((row for row in following if row.pk != current), None)
-
-
-def _capped(rows: Any) -> str:
-    number = rows.order_by()[: COUNTED + 1].count()
-    return MANY if number > COUNTED else f"{number:,}"
-
-
-def _int(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None
-
-
-def _cursor(text: str) -> tuple[dt.datetime, int] | None:
-    moment, _, number = text.rpartition("_")
-    try:
-        since = dt.datetime.fromisoformat(moment)
-        return (since, int(number)) if since.tzinfo else None
-    except ValueError:
-        return None
-
-
-def _next_cursor(rows: list[Review]) -> str:
-    return (
-        f"{rows[ROWS - 1].waiting_since.isoformat()}_{rows[ROWS - 1].pk}"
-        if len(rows) > ROWS
-        else ""
-    )
 
 
 def _strip(request: HttpRequest) -> dict[str, Any]:
@@ -397,57 +366,3 @@ def _conflict_or_refusal(
     if isinstance(error, Conflict):
         return _conflict_page(request, found, policy, form, error)
     return render(request, "problem.html", {"title": "Not allowed", "text": str(error)}, status=403)
-
-
-# Audit
-
-
-@require_safe
-def audit_trail(request: HttpRequest, pk: int | None = None) -> HttpResponse:
-    policy = Policy(request.user)
-    if not policy.sees_audit:
-        raise Http404
-    line = request.GET.get("q", "")[:500]
-    terms = audit_search.parse(line)
-    entries = audit_search.apply(policy.audit().select_related("review"), terms)
-    entries = entries.defer("review__snapshot", "review__search", "before", "after")
-    if older := _int(request.GET.get("older", "")):
-        entries = entries.filter(pk__lt=older)
-    rows = list(entries[: AUDIT_ROWS + 1])
-    entry = _entry(policy, pk)
-    context = {
-        "policy": policy,
-        "section": "audit",
-        "q": line,
-        "terms": terms,
-        "rows": [(row, wording.headline(row), wording.remark(row)) for row in rows[:AUDIT_ROWS]],
-        "older": rows[AUDIT_ROWS - 1].pk if len(rows) > AUDIT_ROWS else None,
-        "actions": AuditEntry.Action.values,
-        **entry,
-    }
-    return render(request, "audit.html", context)
-
-
-def _entry(policy: Policy, pk: int | None) -> dict[str, Any]:
-    if pk is None:
-        return {"entry": None}
-    found = (
-        policy.audit()
-        .select_related("review", "actor")
-        .defer("review__snapshot", "review__search")
-        .filter(pk=pk)
-        .first()
-    )
-    if found is None:
-        raise Http404
-    same = Q(thread_id=found.thread_id) if found.thread_id else Q(pk=found.pk)
-    story = list(policy.audit().filter(same).defer("before", "after").order_by("id")[:200])
-    keys = list({**(found.before or {}), **(found.after or {})})
-    return {
-        "entry": found,
-        "headline": wording.headline(found),
-        "remark": wording.remark(found),
-        "story": [(one, wording.headline(one), wording.remark(one)) for one in story],
-        "changed": [(k, (found.before or {}).get(k), (found.after or {}).get(k)) for k in keys],
-        "thread_query": urlencode({"q": f'thread:"{found.thread_id}"'}),
-    }

@@ -1,13 +1,13 @@
 """What the templates need to say times, risks and machine-written text."""
 
 import datetime as dt
-import json
 from typing import Any
 
 from django import template
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from approvals.present import as_text
 from approvals.redline import Redline
 from approvals.redline import redline as _redline
 from approvals.richtext import rich as _rich
@@ -35,6 +35,8 @@ def age(since: dt.datetime | None) -> str:
 def ago(since: dt.datetime) -> str:
     """ "12 s ago" for what has just happened, else as `age` says it."""
     seconds = max(0, int((timezone.now() - since).total_seconds()))
+    if seconds < 1:
+        return "just now"
     return f"{seconds} s ago" if seconds < 60 else f"{age(since)} ago"
 
 
@@ -64,11 +66,7 @@ def redlined(before: Any, after: Any) -> Redline:
     return _redline(as_text(before), as_text(after))
 
 
-@register.filter
-def as_text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+register.filter("as_text", as_text)
 
 
 @register.filter
