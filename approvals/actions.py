@@ -31,8 +31,9 @@ from approvals.errors import (
 )
 from approvals.events import nudge
 from approvals.models import AuditEntry, Decision, Review, ThreadChange
+from approvals.paths import pick
+from approvals.plain import clean
 from approvals.policies import Policy
-from approvals.present import clean, pick
 from approvals.registry import registry
 from approvals.threads import head, lock_thread
 

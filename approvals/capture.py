@@ -17,7 +17,8 @@ from approvals.actions import Pause
 from approvals.clock import database_now
 from approvals.errors import AWAY
 from approvals.models import Decision, ThreadChange
-from approvals.present import digest, excerpt, fill, jsonable, pick
+from approvals.paths import excerpt, fill, pick
+from approvals.plain import digest, jsonable
 from approvals.registry import registry
 from approvals.savers import JoiningSaver, joined, raw_connection
 from approvals.threads import lock_thread, note_all_threads

@@ -9,7 +9,7 @@ from django import forms
 
 from approvals.actions import Order
 from approvals.models import Review
-from approvals.present import as_text, clean
+from approvals.plain import as_text, clean
 from graphs.registry import ReviewSettings
 
 EDIT = "edit."

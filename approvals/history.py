@@ -6,8 +6,9 @@ from typing import Any
 
 from langgraph.types import StateSnapshot
 
+from approvals.changes import Change, changes
 from approvals.models import Decision, Review
-from approvals.present import Change, changes, jsonable
+from approvals.plain import jsonable
 from approvals.savers import joined
 from graphs.registry import Graph
 

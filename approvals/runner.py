@@ -22,7 +22,7 @@ from approvals import actions, events
 from approvals.capture import waiting_nodes
 from approvals.errors import AWAY
 from approvals.models import Decision
-from approvals.present import clean, jsonable
+from approvals.plain import clean, jsonable
 from approvals.registry import registry
 from approvals.savers import FencedSaver, LeaseLost, joined, with_saver
 from approvals.threads import head, newest_of

@@ -18,16 +18,19 @@ from django.views.decorators.http import require_safe
 
 from approvals import actions, wording
 from approvals.audit import Actor
+from approvals.conversation import messages
 from approvals.errors import AlreadyDecided, ApprovalError, Conflict, NotAllowed
 from approvals.flow import flow_svg, from_drawable
 from approvals.forms import EDIT, DecideForm, one_newline
 from approvals.history import history, progress
 from approvals.models import AuditEntry, Decision, Review
 from approvals.paging import ROWS, as_int, capped, cursor, next_cursor
+from approvals.paths import pick
+from approvals.plain import as_text
 from approvals.policies import Policy
-from approvals.present import as_text, messages, pick, tree
 from approvals.redline import redline as word_diff
 from approvals.registry import graph as registered
+from approvals.state_tree import tree
 
 
 @method_decorator(never_cache, name="dispatch")

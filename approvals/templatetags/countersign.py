@@ -7,7 +7,7 @@ from django import template
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from approvals.present import as_text
+from approvals.plain import as_text
 from approvals.redline import Redline
 from approvals.redline import redline as _redline
 from approvals.richtext import rich as _rich

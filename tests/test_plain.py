@@ -16,20 +16,11 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.types import Command, Interrupt, Send
 from pydantic import BaseModel, Field, SecretStr
 
-from approvals.present import (
-    Change,
-    Message,
-    Node,
-    changes,
-    digest,
-    excerpt,
-    fill,
-    jsonable,
-    messages,
-    pick,
-    template_fields,
-    tree,
-)
+from approvals.changes import Change, changes
+from approvals.conversation import Message, messages
+from approvals.paths import excerpt, fill, pick, template_fields
+from approvals.plain import digest, jsonable
+from approvals.state_tree import Node, tree
 
 
 class Risk(StrEnum):
