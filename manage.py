@@ -10,13 +10,24 @@ def main() -> None:
     from console.failures import one_line
 
     with one_line():
-        if sys.argv[1:2] == ["demo"]:
-            from console.demo import prepare
+        (run_demo if sys.argv[1:2] == ["demo"] else run)()
 
-            prepare(sys.argv[2:])
-        from django.core.management import execute_from_command_line
 
-        execute_from_command_line(sys.argv)
+def run() -> None:
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+
+
+def run_demo() -> None:
+    """The demo's Postgres must run before the settings are read, and end with the demo."""
+    from console import demo
+
+    demo.prepare(sys.argv[2:])
+    try:
+        run()
+    finally:
+        demo.finish()
 
 
 if __name__ == "__main__":

@@ -242,8 +242,8 @@ def retry(actor: Actor, decision_id: uuid.UUID) -> Decision:
         if decision.state != State.FAILED:
             raise Conflict("This run is not failed any more; somebody may have retried it.")
         decision.state = State.APPLIED if decision.checkpoint_applied else State.PENDING
-        decision.ended_at = None
-        decision.save(update_fields=["state", "ended_at"])
+        decision.ended_at, decision.checkpoint_after = None, ""
+        decision.save(update_fields=["state", "ended_at", "checkpoint_after"])
         audit.record(actor, AuditEntry.Action.RETRIED, decision=decision)
         _enqueue(decision)
         nudge(decision.review_id, decision.review.graph)
@@ -339,7 +339,8 @@ def requeue_lost() -> int:
     overdue = Decision.objects.filter(
         state__in=[State.PENDING, State.APPLIED], apply_after__lt=database_now() - LOST_AFTER
     )
-    open_ids = [str(pk) for pk in overdue.values_list("pk", flat=True)[:500]]
+    oldest = overdue.order_by("apply_after").values_list("pk", flat=True)[:500]
+    open_ids = [str(pk) for pk in oldest]
     live = ProcrastinateJob.objects.filter(
         task_name=RESUME_TASK, status__in=["todo", "doing"], args__decision_id__in=open_ids
     )
@@ -382,6 +383,8 @@ def project(thread_id: str, pauses: list[Pause], deleted: bool) -> None:
             _open(thread_id, pause)
         elif known[key].status == Review.Status.SUPERSEDED:
             _reopen(known[key])
+        elif known[key].status == Review.Status.WAITING:
+            _refresh(known[key], pause)
     for key, review in known.items():
         if review.status == Review.Status.WAITING and key not in found:
             _leave(review, deleted)
@@ -396,6 +399,17 @@ def _open(thread_id: str, pause: Pause) -> None:
         **pause.shown,
     )
     audit.record(CAPTURE, AuditEntry.Action.PAUSED, review=review, note=f"before {review.node}")
+    nudge(review.pk, review.graph)
+
+
+def _refresh(review: Review, pause: Pause) -> None:
+    """The same pause, read otherwise: its graph was registered since, or reviews.toml changed."""
+    stale = {k: v for k, v in pause.shown.items() if k != "snapshot" and getattr(review, k) != v}
+    if not stale:
+        return
+    for name in (*stale, "snapshot"):
+        setattr(review, name, pause.shown[name])
+    review.save(update_fields=[*stale, "snapshot"])
     nudge(review.pk, review.graph)
 
 

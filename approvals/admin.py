@@ -3,8 +3,14 @@
 from typing import Any
 
 from django.contrib import admin
+from procrastinate.contrib.django.models import ProcrastinateJob
 
 from approvals.models import AuditEntry, Decision, Review
+
+# Its actions would cancel or repeat the jobs of decisions, and no entry would tell of it.
+for _model in (ProcrastinateJob,):
+    if admin.site.is_registered(_model):
+        admin.site.unregister(_model)
 
 
 class ReadOnly(admin.ModelAdmin):

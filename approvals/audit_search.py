@@ -13,7 +13,6 @@ from django.utils import timezone
 from approvals.models import AuditEntry
 
 _TERM = re.compile(r'(?:(\w+):)?(?:"([^"]*)"|(\S+))')
-KEYS = ["actor", "action", "thread", "review", "decision", "after", "before"]
 
 
 @dataclass(frozen=True)

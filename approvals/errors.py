@@ -8,7 +8,10 @@ from django.db import InterfaceError, OperationalError
 
 # Postgres gone, a deadlock, a timeout: whatever was under way can be tried again as it is.
 # LangGraph's savers raise psycopg's own errors, the ORM Django's.
-AWAY = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
+AWAY = (
+    *(OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError),
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
 
 
 def first_line(error: BaseException) -> str:

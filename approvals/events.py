@@ -65,7 +65,7 @@ class Hub:
     def _hand_on(self, payload: str) -> None:
         try:
             self._deliver(json.loads(payload))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             logger.warning("Not a nudge of ours, passed over: %s", payload[:80])
 
     async def _listen(self, params: dict[str, Any]) -> None:

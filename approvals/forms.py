@@ -170,7 +170,7 @@ def typed(text: str, original: Any) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError("This must be JSON, as it was before. Mend it, then approve.") from None
-    if type(value) is not type(original) and not (_is_number(value) and _is_number(original)):
+    if type(value) is not type(original) and not (type(value) is int and type(original) is float):
         raise ValueError(f"This must stay {_KINDS[type(original)]}, as the graph's state has it.")
     _refuse_unstorable(value)
     return value
@@ -195,12 +195,8 @@ def _refuse_unstorable(value: Any) -> None:
 
 _KINDS = {
     bool: "true or false",
-    int: "a number",
+    int: "a whole number",
     float: "a number",
     list: "a list",
     dict: "an object",
 }
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -66,11 +66,19 @@ CREATE OR REPLACE TRIGGER countersign_write AFTER INSERT OR UPDATE ON {schema}.c
 """
 
 
+_UNINSTALL_SQL = """
+DROP FUNCTION IF EXISTS countersign_note() CASCADE;
+DROP FUNCTION IF EXISTS countersign_note_gone() CASCADE;
+DROP FUNCTION IF EXISTS countersign_note_emptied() CASCADE;
+"""
+
+
 def after_migrate(sender: Any, using: str = "default", **kwargs: Any) -> None:
     """post_migrate: right in `migrate`, in tests, and after an upgrade of LangGraph."""
     with alone(using, SETUP_LOCK) as conn:
         if not conn.execute("SELECT to_regclass('approvals_threadchange') AS t").fetchone()["t"]:  # type: ignore[index]
-            return  # a partial migrate; the full one comes here again
+            conn.execute(_UNINSTALL_SQL)
+            return  # migrated to zero, or in part: agents must not write into what is not there
         PostgresSaver(conn).setup()
         mend_indexes(conn)
         install_triggers(conn)
@@ -95,13 +103,14 @@ def alone(using: str, name: str) -> Iterator[Connection[DictRow]]:
     """
     with connect(using) as conn:
         if not _lock(conn, name):
-            raise CommandError(_waited(name, _holders(using, name)))
+            raise CommandError(_waited(name, _holders(using, name, [])))
         conn.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         try:
             yield conn
         except psycopg.errors.LockNotAvailable as error:
             own = f"process {conn.info.backend_pid} "
-            others = [one for one in _holders(using, name) if not one.startswith(own)]
+            holders = _holders(using, name, CHECKPOINT_TABLES)
+            others = [one for one in holders if not one.startswith(own)]
             raise CommandError(_waited(name, others)) from error
 
 
@@ -118,8 +127,8 @@ def _lock(conn: Connection[DictRow], name: str) -> bool:
         time.sleep(0.1)
 
 
-def _holders(using: str, name: str) -> list[str]:
-    """Who has the advisory lock, or a lock on LangGraph's tables that a statement waits for."""
+def _holders(using: str, name: str, tables: list[str]) -> list[str]:
+    """Who has the advisory lock, or a lock on one of `tables` that a statement waits for."""
     with connect(using) as conn:
         rows = conn.execute(
             """
@@ -134,7 +143,7 @@ def _holders(using: str, name: str) -> list[str]:
                 OR l.relation IN (SELECT oid FROM pg_class WHERE relname = ANY(%s))
                    AND l.mode <> 'AccessShareLock')
             """,
-            [name, CHECKPOINT_TABLES],
+            [name, tables],
         ).fetchall()
     return [f"process {row['pid']} ({row['program']})" for row in rows]
 

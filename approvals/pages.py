@@ -40,6 +40,16 @@ def out_of_date(request: HttpRequest, reason: str = "") -> HttpResponse:
     )
 
 
+def signed_out(request: HttpRequest) -> HttpResponse:
+    """A text that was sent after the session had ended: kept, and the way back."""
+    return problem(
+        401,
+        "You are signed out",
+        "Nothing was recorded. What you wrote is below: copy it, sign in, and open the case again.",
+        kept=written(request),
+    )
+
+
 @login_not_required
 def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
     return problem(

@@ -25,8 +25,8 @@ def cursor(text: str) -> tuple[dt.datetime, int] | None:
     moment, _, number = text.rpartition("_")
     try:
         since = dt.datetime.fromisoformat(moment)
-        return (since, int(number)) if since.tzinfo else None
-    except ValueError:
+        return (since.astimezone(dt.UTC), int(number)) if since.tzinfo else None
+    except (ValueError, OverflowError):
         return None
 
 

@@ -34,10 +34,6 @@ def fill(template: str, values: object) -> str:
     return excerpt(FIELD.sub(lambda match: _inline(pick(values, match[1])), template), MAX_TITLE)
 
 
-def template_fields(template: str) -> list[str]:
-    return [name.strip() for name in FIELD.findall(template)]
-
-
 def _inline(value: object) -> str:
     match jsonable(value):
         case None | dict():

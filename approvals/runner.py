@@ -26,7 +26,7 @@ from approvals.plain import clean, jsonable
 from approvals.registry import registry
 from approvals.savers import FencedSaver, LeaseLost, joined, with_saver
 from approvals.threads import head, newest_of
-from approvals.update import Dropped, update
+from approvals.update import Dropped, SentApart, update
 from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,13 @@ class CannotReach(Exception):
     """Postgres went away in the middle of a run. The job is tried again."""
 
 
+# What LangGraph itself writes in a checkpoint's metadata, and what is ours.
+RESERVED = {
+    *("source", "step", "parents", "writes", "run_id", "thread_id", "checkpoint_ns"),
+    *("checkpoint_id", "checkpoint_map", "graph_id", "decision_id"),
+}
+
+
 @dataclass(frozen=True)
 class Lease:
     """This worker's hold on one run of one decision."""
@@ -65,12 +72,31 @@ class Lease:
     review_id: int
     graph: Graph
 
-    @property
-    def config(self) -> Any:
-        return {
-            "configurable": {"thread_id": self.thread_id, "decision_id": self.decision_id},
-            "metadata": {"decision_id": self.decision_id, "graph_id": self.graph.id},
-        }
+    def config(self, metadata: Any) -> Any:
+        """For a run of the thread whose head has this metadata."""
+        return run_config(
+            self.thread_id, self.checkpoint_ns, self.decision_id, self.graph, metadata
+        )
+
+
+def run_config(
+    thread_id: str, checkpoint_ns: str, decision_id: str, graph: Graph, metadata: Any
+) -> Any:
+    """The config of the agent's own run, as its checkpoints tell it, with the decision's id.
+
+    LangGraph keeps the plain values of `configurable` in each checkpoint's metadata: a node that
+    asks for its `user_id` finds it after an approval too.
+    """
+    kept = {k: v for k, v in (metadata or {}).items() if k not in RESERVED}
+    return {
+        "configurable": {
+            **{k: v for k, v in kept.items() if not k.startswith(("langgraph_", "__"))},
+            "thread_id": thread_id,
+            "checkpoint_ns": checkpoint_ns,
+            "decision_id": decision_id,
+        },
+        "metadata": {"decision_id": decision_id, "graph_id": graph.id},
+    }
 
 
 async def resume(decision_id: str, pool: AsyncConnectionPool[Any]) -> None:
@@ -135,14 +161,14 @@ def _apply(decision: Decision, graph: Graph) -> bool:
             error=f"{reason} before the decision could be applied. Nothing of it was sent.",
         )
         return False
-    config: Any = {
-        "configurable": {"thread_id": review.thread_id, "checkpoint_ns": review.checkpoint_ns},
-        "metadata": {"decision_id": str(decision.pk), "graph_id": graph.id},
-    }
     compiled = joined(graph)
+    place: Any = {"thread_id": review.thread_id, "checkpoint_ns": review.checkpoint_ns}
     try:
         with transaction.atomic():
-            before = compiled.get_state(config)
+            before = compiled.get_state({"configurable": place})
+            config = run_config(
+                review.thread_id, review.checkpoint_ns, str(decision.pk), graph, before.metadata
+            )
             applied, after = update(compiled, config, decision.values)
     except AWAY:
         raise
@@ -160,8 +186,8 @@ def _only(state: StateSnapshot, keys: Any) -> dict[str, Any]:
 
 
 def _words(error: BaseException) -> str:
-    if isinstance(error, Dropped):
-        return " ".join((Dropped.__doc__ or "").split())
+    if isinstance(error, Dropped | SentApart):
+        return " ".join((type(error).__doc__ or "").split())
     return str(jsonable(f"{type(error).__name__}: {error}"))[:4000]
 
 
@@ -176,7 +202,9 @@ async def _run_on(lease: Lease, pool: AsyncConnectionPool[Any]) -> BaseException
         if not _has_way_to_go(lease, state):
             return None
         # ainvoke(None), heard node by node
-        async for _ in compiled.astream(None, lease.config, stream_mode="tasks", durability="sync"):
+        async for _ in compiled.astream(
+            None, lease.config(state.metadata), stream_mode="tasks", durability="sync"
+        ):
             await _nudge(lease, pool)
     except LeaseLost:
         raise

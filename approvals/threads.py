@@ -2,7 +2,7 @@
 
 from django.db import connection
 
-from approvals.models import ThreadChange
+from approvals.models import Review, ThreadChange
 
 
 def lock_thread(thread_id: str) -> None:
@@ -39,7 +39,13 @@ def newest_of(thread_id: str, checkpoint_ns: str, decision_id: str) -> str | Non
     return row[0] if row else None
 
 
-def note_all_threads() -> int:
+def note_unknown_threads() -> None:
+    """Has threads of unknown graphs looked at again: their graph may be registered by now."""
+    unknown = Review.objects.waiting().filter(graph="").values_list("thread_id", flat=True)
+    ThreadChange.objects.bulk_create(ThreadChange(thread_id=one) for one in unknown.distinct())
+
+
+def note_all_threads() -> None:
     """Puts every thread that has checkpoints, or a waiting review, before the capture loop."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -49,4 +55,3 @@ def note_all_threads() -> int:
             UNION SELECT thread_id FROM approvals_review WHERE status = 'waiting'
             """  # noqa: S608
         )
-        return int(cursor.rowcount)

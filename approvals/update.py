@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.db import transaction
+from langgraph._internal._constants import PUSH
 from langgraph.errors import InvalidUpdateError
 from langgraph.types import Command, StateSnapshot
 
@@ -19,6 +20,11 @@ from graphs.registry import Compiled
 class Dropped(Exception):
     """LangGraph would not run the same nodes after this update, so nothing was written. The edges
     out of the node before the pause do not lead here again."""
+
+
+class SentApart(Exception):
+    """This pause was reached by Send: its node runs with what it was sent, which an edit would not
+    reach. Nothing was written."""
 
 
 class _NotThisWay(Exception):
@@ -32,6 +38,8 @@ def update(compiled: Compiled, config: Any, values: dict[str, Any]) -> tuple[str
     and the first after which exactly the same nodes come next is kept. Raises Dropped.
     """
     before = compiled.get_state(config)
+    if any(task.path and task.path[0] == PUSH for task in before.tasks):
+        raise SentApart
     for written, as_node in _ways(compiled, before, values):
         try:
             with transaction.atomic():

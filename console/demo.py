@@ -35,8 +35,15 @@ def prepare(arguments: list[str]) -> None:
     os.environ["SECRET_KEY"] = os.environ.get("SECRET_KEY") or _secret(data / "secret_key")
     if host := os.environ.get("HOST", ""):
         everywhere = host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
-        names = "*" if everywhere else f"localhost,127.0.0.1,{host}"
+        shown = f"[{host}]" if ":" in host else host
+        names = "*" if everywhere else f"localhost,127.0.0.1,{shown}"
         os.environ.setdefault("ALLOWED_HOSTS", names)
+
+
+def finish() -> None:
+    """Stops the embedded Postgres, however the command ended, if `prepare` started it."""
+    if "COUNTERSIGN_EMBEDDED" in os.environ:
+        embedded.stop(Path(os.environ["COUNTERSIGN_DATA"]) / "postgres")
 
 
 def _hold(data: Path) -> None:

@@ -11,6 +11,8 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django_htmx.http import HttpResponseClientRedirect
 
+from approvals.pages import signed_out, written
+
 
 class SignInRequired(LoginRequiredMiddleware):
     """Asks for a sign-in everywhere but where a view says otherwise.
@@ -31,6 +33,8 @@ class SignInRequired(LoginRequiredMiddleware):
             here = request.htmx.current_url_abs_path or "/"  # type: ignore[attr-defined]
             login = resolve_url(self.get_login_url(view))
             return HttpResponseClientRedirect(f"{login}?{urlencode({'next': here})}")
+        if request.method == "POST" and written(request):
+            return signed_out(request)
         return super().handle_no_permission(request, view)
 
 

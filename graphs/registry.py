@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import json
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -178,7 +179,9 @@ def _reviews(path: Path, faults: list[Fault]) -> tuple[ReviewsFile, set[str] | N
             if one["loc"][0] == "graphs" and len(one["loc"]) > 1:
                 wrong.add(str(one["loc"][1]))
     sound = {k: ReviewSettings.model_validate(v) for k, v in tables.items() if k not in wrong}
-    return ReviewsFile(graphs=sound), set(tables)
+    default = read.get("default_graph")
+    known = default if isinstance(default, str) else None
+    return ReviewsFile(default_graph=known, graphs=sound), set(tables)
 
 
 def _compare(
@@ -321,7 +324,7 @@ def _settings_faults(
     name: str, compiled: Compiled, review: ReviewSettings, file: str
 ) -> Iterator[Fault]:
     table = f"graphs.{name}"
-    fields = Graph(name, compiled, review).channels
+    fields, given = Graph(name, compiled, review).channels, review.model_fields_set
     for node in review.approval_nodes:
         if node not in compiled.nodes:
             yield Fault(file, f"{table}.approval_nodes", f"the graph has no node {node!r}")
@@ -337,7 +340,20 @@ def _settings_faults(
     for key in review.approve:
         if key not in fields:
             yield Fault(file, f"{table}.approve.{key}", f"the state has no field {key!r}")
+        if not _is_json(review.approve[key]):
+            yield Fault(file, f"{table}.approve.{key}", "must be a value that JSON can hold")
+    for path in re.findall(r"\{([^{}]*)\}", review.title if "title" in given else ""):
+        if path.split(".")[0] not in fields:
+            yield Fault(file, f"{table}.title", f"the state has no field {path!r}")
     yield from _other_pauses(compiled, review, file, f"{table}.approval_nodes")
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _other_pauses(

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from approvals.changes import Change, changes
 from approvals.conversation import Message, messages
-from approvals.paths import excerpt, fill, pick, template_fields
+from approvals.paths import excerpt, fill, pick
 from approvals.plain import digest, jsonable
 from approvals.state_tree import Node, tree
 
@@ -308,10 +308,6 @@ def test_a_title_is_one_line_of_at_most_200_characters():
 
 def test_a_filled_value_is_not_a_template():
     assert fill("{x}", {"x": "{secret}", "secret": "s"}) == "{secret}"
-
-
-def test_the_fields_of_a_template_are_listed():
-    assert template_fields("{subject}: { customer.name } {") == ["subject", "customer.name"]
 
 
 def test_an_excerpt_ends_at_a_word():

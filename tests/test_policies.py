@@ -123,7 +123,7 @@ def test_an_account_that_was_closed_is_signed_out(as_, cast):
     found, rita = waiting(), as_("rita")
     cast.rita.is_active = False
     cast.rita.save()
-    assert rita.post(f"/reviews/{found.pk}/decide", form_of(found)).status_code == 302
+    assert rita.post(f"/reviews/{found.pk}/decide", form_of(found)).status_code == 401
     assert not Decision.objects.exists()
 
 

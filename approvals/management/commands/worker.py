@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand
 
 from approvals import work
 from approvals.errors import AWAY
-from approvals.models import ThreadChange
 from approvals.registry import registry
+from approvals.threads import note_unknown_threads
 
 
 class Command(BaseCommand):
@@ -20,7 +20,7 @@ class Command(BaseCommand):
         registry()
         # Postgres may be away at the start, and is waited for; tables that are not there are not.
         with contextlib.suppress(*AWAY):
-            ThreadChange.objects.exists()
+            note_unknown_threads()
         self.stdout.write("Worker started.")
         asyncio.run(_until_stopped())
         self.stdout.write("Worker stopped; nothing was left half done.")

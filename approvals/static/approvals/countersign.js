@@ -52,23 +52,29 @@ function startUndo(strip) {
 // What is typed stays with this tab until it is decided: a reload or a crash loses nothing.
 function keepDraft(form) {
   const name = `draft:${form.dataset.draft}`;
+  const fields = [...form.querySelectorAll('textarea[name^="edit."]')];
   const reply = form.querySelector("#reply");
   const original = form.querySelector("#original").value;
   const note = form.querySelector("#kept");
+  const first = new Map(fields.map((field) => [field.name, field.defaultValue]));
+  const changed = () => fields.filter((field) => field.value !== first.get(field.name));
   const mark = () => {
-    const edited = reply.value !== original;
+    const edited = reply.value !== original || changed().some((field) => field !== reply);
     document.body.classList.toggle("edited", edited);
-    return edited;
   };
-  const kept = sessionStorage.getItem(name);
-  if (kept !== null && reply.value === original && kept !== original) {
-    reply.value = kept;
-    note.textContent = "your text from before, restored";
-    htmx.trigger(reply, "redline");
+  const kept = JSON.parse(sessionStorage.getItem(name) || "{}");
+  for (const field of fields) {
+    if (field.name in kept && field.value === first.get(field.name)) {
+      field.value = kept[field.name];
+      note.textContent = "your text from before, restored";
+      if (field === reply) htmx.trigger(reply, "redline");
+    }
   }
   mark();
-  reply.addEventListener("input", () => {
-    if (mark()) sessionStorage.setItem(name, reply.value);
+  form.addEventListener("input", () => {
+    mark();
+    const texts = Object.fromEntries(changed().map((field) => [field.name, field.value]));
+    if (Object.keys(texts).length) sessionStorage.setItem(name, JSON.stringify(texts));
     else sessionStorage.removeItem(name);
     note.textContent = "kept in this tab";
   });

@@ -20,7 +20,6 @@ from django.db import connection
 
 from approvals.policies import AUDITORS
 from approvals.registry import registry
-from console import embedded
 from console.ports import refuse_taken_port
 
 ACCOUNTS = [
@@ -45,7 +44,6 @@ class Command(BaseCommand):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         children: list[subprocess.Popen[bytes]] = []
-        own_postgres = "COUNTERSIGN_EMBEDDED" in os.environ
         try:
             call_command("migrate", verbosity=0)
             logins = make_accounts(settings.DATA_DIR)
@@ -62,8 +60,6 @@ class Command(BaseCommand):
                 signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave orphans
             end(children)
             connection.close()
-            if own_postgres:
-                embedded.stop(settings.DATA_DIR / "postgres")
             self.stdout.write("Stopped. What was decided is kept; `make demo` goes on from here.")
 
 
