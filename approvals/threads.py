@@ -2,8 +2,6 @@
 
 from django.db import connection
 
-from approvals.models import Review, ThreadChange
-
 
 def lock_thread(thread_id: str) -> None:
     """Waits until this transaction alone captures, decides or applies on the thread.
@@ -41,17 +39,17 @@ def newest_of(thread_id: str, checkpoint_ns: str, decision_id: str) -> str | Non
 
 def note_unknown_threads() -> None:
     """Has threads of unknown graphs looked at again: their graph may be registered by now."""
-    unknown = Review.objects.waiting().filter(graph="").values_list("thread_id", flat=True)
-    ThreadChange.objects.bulk_create(ThreadChange(thread_id=one) for one in unknown.distinct())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO approvals_threadchange (thread_id) SELECT DISTINCT thread_id "
+            "FROM approvals_review WHERE status = 'waiting' AND graph = ''"
+        )
 
 
 def note_all_threads() -> None:
     """Puts every thread that has checkpoints, or a waiting review, before the capture loop."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""
-            INSERT INTO {ThreadChange._meta.db_table} (thread_id)
-            SELECT thread_id FROM checkpoints
-            UNION SELECT thread_id FROM approvals_review WHERE status = 'waiting'
-            """  # noqa: S608
+            "INSERT INTO approvals_threadchange (thread_id) SELECT thread_id FROM checkpoints "
+            "UNION SELECT thread_id FROM approvals_review WHERE status = 'waiting'"
         )
