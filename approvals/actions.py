@@ -410,6 +410,8 @@ def _refresh(review: Review, pause: Pause) -> None:
     for name in (*stale, "snapshot"):
         setattr(review, name, pause.shown[name])
     review.save(update_fields=[*stale, "snapshot"])
+    note = f"before {review.node}, read again: {', '.join(sorted(stale))}"
+    audit.record(CAPTURE, AuditEntry.Action.PAUSED, review=review, note=note)
     nudge(review.pk, review.graph)
 
 

@@ -1,4 +1,6 @@
-"""LangGraph's threads as rows: their lock, their head, whose checkpoints. Read only."""
+"""LangGraph's threads as rows: their lock, their head, whose checkpoints.
+
+LangGraph's tables are only read; the notes for the capture loop are written."""
 
 from django.db import connection
 

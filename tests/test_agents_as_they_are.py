@@ -12,7 +12,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
 from approvals import install
-from approvals.models import Decision, Review
+from approvals.models import AuditEntry, Decision, Review
 from approvals.registry import registry
 from approvals.savers import joined
 from approvals.threads import note_unknown_threads
@@ -112,6 +112,8 @@ def test_a_case_of_an_unknown_graph_gets_its_place_once_the_graph_is_registered(
     note_unknown_threads()  # as every worker does when it starts
     capture_all()
     review = Review.objects.waiting().get(thread_id=thread_id)
+    again = AuditEntry.objects.filter(review=review, action="paused").latest("id")
+    assert again.note.startswith("before human_approval, read again: ")
     assert (review.graph, review.title) == ("scripted", f"Case {thread_id}")
     assert as_("rita").post(f"/reviews/{review.pk}/decide", form_of(review)).status_code == 302
 

@@ -118,6 +118,9 @@ def test_the_main_job(site, person):
     rita.locator("#reply").fill(TYPED)
     expect(rita.locator("#redline ins").first).to_be_visible()  # the redline, as one writes
     expect(rita.locator("#redline del").first).to_be_visible()
+    rita.locator(".beside label", has_text="Draft").click()  # the original, beside the edit
+    expect(rita.locator("#draft .letter")).to_have_text(draft)
+    expect(rita.locator("#redline")).to_be_hidden()
     expect(rita.locator("#approve")).to_have_accessible_name("Approve edit")
     rita.locator("#approve").click()
 
