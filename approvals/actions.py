@@ -8,7 +8,7 @@ import datetime as dt
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection, transaction
@@ -17,6 +17,8 @@ from procrastinate.contrib.django import app as queue
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from approvals import audit
+from approvals.answers import Effect, Order, effect
+from approvals.applying import rehearse
 from approvals.audit import CAPTURE, WORKER, Actor
 from approvals.clock import database_now
 from approvals.errors import (
@@ -36,22 +38,14 @@ from approvals.plain import clean
 from approvals.policies import Policy
 from approvals.registry import registry
 from approvals.threads import head, lock_thread
+from approvals.update import Update
+from graphs.registry import Graph
 
 RESUME_TASK = "approvals.resume"
 LOOKED = [AuditEntry.Action.OPENED, AuditEntry.Action.DECIDED, AuditEntry.Action.UNDONE]
 LOOKED_LATELY = dt.timedelta(minutes=30)
 LOST_AFTER = dt.timedelta(seconds=30)
 State = Decision.State
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a reviewer's form says: the state they were shown, and what they want sent."""
-
-    digest: str
-    checkpoint_id: str
-    key: uuid.UUID
-    edits: dict[str, Any] = field(default_factory=dict)
 
 
 def open_review(actor: Actor, review: Review) -> None:
@@ -77,8 +71,8 @@ def decide(actor: Actor, review_id: int, order: Order) -> Decision:
     Raises Conflict when somebody or something was first, NotAllowed, Invalid. The same form sent
     twice gives the first answer again.
     """
-    with _refusing(actor, review_id=review_id, after=order.edits or None):
-        review = _locked_review(review_id)
+    with refusing(actor, review_id=review_id, after=order.told or None):
+        review = locked_review(review_id)
         known = Decision.objects.filter(idempotency_key=order.key).first()
         if known is not None:
             return _repeated(known, actor, review, order)
@@ -87,7 +81,7 @@ def decide(actor: Actor, review_id: int, order: Order) -> Decision:
 
 
 @contextmanager
-def _refusing(actor: Actor, **about: Any) -> Iterator[None]:
+def refusing(actor: Actor, **about: Any) -> Iterator[None]:
     """One transaction of a person's; an attempt that it refuses is audited in one of its own.
 
     A person waits seconds for a lock, not minutes: the page then says so and keeps the text.
@@ -110,7 +104,7 @@ def _with_review() -> Any:
     return Decision.objects.select_related("review")
 
 
-def _locked_review(review_id: int) -> Review:
+def locked_review(review_id: int) -> Review:
     lock_thread(Review.objects.values_list("thread_id", flat=True).get(pk=review_id))
     return Review.objects.select_for_update(no_key=True).get(pk=review_id)
 
@@ -121,66 +115,93 @@ def _repeated(known: Decision, actor: Actor, review: Review, order: Order) -> De
         raise Invalid("This form was used for another review. Open the review again.")
     if known.actor_id != actor.user.pk:
         raise AlreadyDecided
-    if known.edits != order.edits or known.state == State.UNDONE:
+    sent = order.edits if order.action == Decision.Action.APPROVE else {}
+    if (known.edits, known.said) != (sent, order.said) or known.state == State.UNDONE:
         raise Stale("This form was sent before, with another text or since taken back.")
     return known
 
 
 def _guard(actor: Actor, review: Review, order: Order) -> None:
-    policy = Policy(actor.user)
-    if not policy.may_decide(review):
+    if not Policy(actor.user).may_decide(review):
         raise NotAllowed
-    if review.interrupt_id:
-        raise NotAllowed(
-            "This run asked its question with interrupt(). Countersign shows such questions, "
-            "but cannot answer them yet."
-        )
     if review.status == Review.Status.DECIDED:
         raise AlreadyDecided
-    now_at = head(review.thread_id, review.checkpoint_ns)
-    if review.status == Review.Status.SUPERSEDED or now_at != review.checkpoint_id:
-        raise Moved(_moved_words(now_at))
+    if review.status == Review.Status.SUPERSEDED or not stands(review):
+        raise Moved(review.ended_because or moved_words(review))
     if (order.digest, order.checkpoint_id) != (review.digest, review.checkpoint_id):
         raise Stale
 
 
-def _moved_words(now_at: str | None) -> str:
-    if now_at is None:
-        return "The thread was deleted by another program."
-    return "The agent, or another program, moved the thread on since this page was made."
+def stands(review: Review) -> bool:
+    """Whether the thread is still where it was shown, at its root and where it pauses."""
+    root = review.root_checkpoint_id or review.checkpoint_id
+    here = head(review.thread_id, review.checkpoint_ns) == review.checkpoint_id
+    return here and (not review.checkpoint_ns or head(review.thread_id) == root)
+
+
+def moved_words(review: Review) -> str:
+    return MOVED if head(review.thread_id) else "The thread was deleted by another program."
 
 
 def _decide(actor: Actor, review: Review, order: Order) -> Decision:
-    settings = registry().graphs[review.graph].review
+    graph = registry().graphs[review.graph]
+    meant = effect(graph, review, order)
+    rehearse(graph, review, meant)
     now = database_now()
     decision = Decision.objects.create(
         review=review,
         actor=actor.user,
-        action=Decision.Action.EDIT if order.edits else Decision.Action.APPROVE,
+        action=meant.action,
         idempotency_key=order.key,
-        edits=order.edits,
-        values={**settings.approve, **order.edits},
+        edits=order.edits if meant.action == Decision.Action.EDIT else {},
+        values={**meant.update.values, **meant.update.edits},
+        goto=meant.update.goto,
+        answer=meant.answer,
+        said=order.said,
         decided_at=now,
-        apply_after=now + dt.timedelta(seconds=settings.undo_window),
+        apply_after=now + dt.timedelta(seconds=graph.review.undo_window),
     )
     review.status = Review.Status.DECIDED
     review.save(update_fields=["status"])
-    shown = {key: pick(review.values, key) for key in [settings.response, *order.edits]}
     audit.record(
         actor,
         AuditEntry.Action.DECIDED,
         review=review,
         decision=decision,
-        before=shown,
-        after={**shown, **order.edits},
         note=decision.action,
+        **_shown_and_said(graph, review, order, meant),
     )
-    _enqueue(decision, at=decision.apply_after)
+    enqueue(decision, at=decision.apply_after)
     nudge(review.pk, review.graph)
     return decision
 
 
-def _enqueue(decision: Decision, at: dt.datetime | None = None) -> None:
+def _shown_and_said(graph: Graph, review: Review, order: Order, meant: Effect) -> dict[str, Any]:
+    """What lay before the person, and what they made of it."""
+    if review.is_question:
+        asked = {"question": review.pause.get("question")}
+        return {"before": asked, "after": {"answer": meant.answer}}
+    keys = [*filter(None, [graph.review.response]), *order.edits]
+    shown = {key: pick(review.values, key) for key in keys}
+    said = {"said": order.text} if order.text else {}
+    edits = order.edits if meant.action == Decision.Action.EDIT else meant.update.edits
+    return {"before": shown, "after": {**shown, **edits, **said}}
+
+
+def effect_of(decision: Decision) -> Effect:
+    """What a recorded decision does, as it was worked out when it was made."""
+    edited = decision.edits if decision.action == Decision.Action.EDIT else {}
+    if decision.action == Decision.Action.RESPOND and not decision.review.is_question:
+        response = registry().graphs[decision.review.graph].review.response
+        edited = {response: decision.values[response]}
+    values = {k: v for k, v in decision.values.items() if k not in edited}
+    nodes = tuple(decision.review.pause.get("nodes") or [decision.review.node])
+    update = Update(values, edited, decision.goto, nodes)
+    return Effect(Decision.Action(decision.action), update, decision.answer)
+
+
+def enqueue(decision: Decision, at: dt.datetime | None = None) -> None:
+    """Inside a transaction that holds the decision."""
     # In this transaction: a decision without its job, or a job without its decision, cannot be.
     decision.job_id = queue.configure_task(
         RESUME_TASK, lock=f"thread:{decision.review.thread_id}", schedule_at=at
@@ -200,7 +221,7 @@ def undo(actor: Actor, decision_id: uuid.UUID) -> Decision:
 
     Raises TooLate, NotAllowed.
     """
-    with _refusing(actor, decision_id=decision_id):
+    with refusing(actor, decision_id=decision_id):
         decision = lock_decision(decision_id)
         if not Policy(actor.user).may_undo(decision):
             raise NotAllowed("Only the person who decided can take it back.")
@@ -219,12 +240,11 @@ def _undo(actor: Actor, decision: Decision) -> Decision:
     review = decision.review
     decision.state, decision.ended_at = State.UNDONE, database_now()
     decision.save(update_fields=["state", "ended_at"])
-    review.status = Review.Status.WAITING
+    review.status = _open_status(review.kind)
     review.save(update_fields=["status"])
     audit.record(actor, AuditEntry.Action.UNDONE, decision=decision)
-    now_at = head(review.thread_id, review.checkpoint_ns)
-    if now_at != review.checkpoint_id:
-        _leave(review, deleted=now_at is None)
+    if not stands(review):
+        _leave(review, moved_words(review))
     _look_again(review)
     if decision.job_id:
         # Best effort: a job that has started already finds the decision undone and stops.
@@ -235,7 +255,7 @@ def _undo(actor: Actor, decision: Decision) -> Decision:
 
 def retry(actor: Actor, decision_id: uuid.UUID) -> Decision:
     """Runs a failed resumption on from where it stands. Raises NotAllowed, Conflict."""
-    with _refusing(actor, decision_id=decision_id):
+    with refusing(actor, decision_id=decision_id):
         decision = lock_decision(decision_id)
         if not Policy(actor.user).may_retry(decision):
             raise NotAllowed
@@ -245,7 +265,7 @@ def retry(actor: Actor, decision_id: uuid.UUID) -> Decision:
         decision.ended_at, decision.checkpoint_after = None, ""
         decision.save(update_fields=["state", "ended_at", "checkpoint_after"])
         audit.record(actor, AuditEntry.Action.RETRIED, decision=decision)
-        _enqueue(decision)
+        enqueue(decision)
         nudge(decision.review_id, decision.review.graph)
         return decision
 
@@ -349,12 +369,14 @@ def requeue_lost() -> int:
         with transaction.atomic():
             decision = lock_decision(pk)
             if decision.is_open:
-                _enqueue(decision)
+                enqueue(decision)
                 lost += 1
     return lost
 
 
 # The capture projects the checkpoints
+
+MOVED = "The agent, or another program, moved the thread on since this page was made."
 
 
 @dataclass(frozen=True)
@@ -367,14 +389,19 @@ class Pause:
     shown: dict[str, Any]
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        return (self.checkpoint_ns, self.checkpoint_id, self.interrupt_id)
+    def kind(self) -> str:
+        return str(self.shown["kind"])
+
+    @property
+    def key(self) -> tuple[str, str, str, bool]:
+        stalled = self.kind == Review.Kind.STALLED
+        return (self.checkpoint_ns, self.checkpoint_id, self.interrupt_id, stalled)
 
 
-def project(thread_id: str, pauses: list[Pause], deleted: bool) -> None:
+def project(thread_id: str, pauses: list[Pause], gone_because: str) -> None:
     """Inside a transaction that holds the thread: makes its waiting reviews equal to its pauses."""
     known = {
-        (r.checkpoint_ns, r.checkpoint_id, r.interrupt_id): r
+        (r.checkpoint_ns, r.checkpoint_id, r.interrupt_id, r.kind == Review.Kind.STALLED): r
         for r in Review.objects.listed().filter(thread_id=thread_id).select_for_update(no_key=True)
     }
     found = {pause.key: pause for pause in pauses}
@@ -383,11 +410,11 @@ def project(thread_id: str, pauses: list[Pause], deleted: bool) -> None:
             _open(thread_id, pause)
         elif known[key].status == Review.Status.SUPERSEDED:
             _reopen(known[key])
-        elif known[key].status == Review.Status.WAITING:
+        elif known[key].is_open:
             _refresh(known[key], pause)
     for key, review in known.items():
-        if review.status == Review.Status.WAITING and key not in found:
-            _leave(review, deleted)
+        if review.is_open and key not in found:
+            _leave(review, gone_because)
 
 
 def _open(thread_id: str, pause: Pause) -> None:
@@ -396,10 +423,27 @@ def _open(thread_id: str, pause: Pause) -> None:
         checkpoint_ns=pause.checkpoint_ns,
         checkpoint_id=pause.checkpoint_id,
         interrupt_id=pause.interrupt_id,
+        status=_open_status(pause.kind),
         **pause.shown,
     )
-    audit.record(CAPTURE, AuditEntry.Action.PAUSED, review=review, note=f"before {review.node}")
+    _record_open(review)
     nudge(review.pk, review.graph)
+
+
+def _open_status(kind: str) -> Review.Status:
+    stalled = kind == Review.Kind.STALLED
+    return Review.Status.STALLED if stalled else Review.Status.WAITING
+
+
+def _record_open(review: Review, more: str = "") -> None:
+    stalled = review.kind == Review.Kind.STALLED
+    action = AuditEntry.Action.STALLED if stalled else AuditEntry.Action.PAUSED
+    audit.record(CAPTURE, action, review=review, note=_where(review) + more)
+
+
+def _where(review: Review) -> str:
+    words = {Review.Kind.AFTER: "after", Review.Kind.QUESTION: "with a question in"}
+    return f"{words.get(Review.Kind(review.kind), 'before')} {review.node}"
 
 
 def _refresh(review: Review, pause: Pause) -> None:
@@ -410,30 +454,28 @@ def _refresh(review: Review, pause: Pause) -> None:
     for name in (*stale, "snapshot"):
         setattr(review, name, pause.shown[name])
     review.save(update_fields=[*stale, "snapshot"])
-    note = f"before {review.node}, read again: {', '.join(sorted(stale))}"
-    audit.record(CAPTURE, AuditEntry.Action.PAUSED, review=review, note=note)
+    _record_open(review, f", read again: {', '.join(sorted(stale))}")
     nudge(review.pk, review.graph)
 
 
 def _reopen(review: Review) -> None:
     if review.decisions.exclude(state=State.UNDONE).exists():
         return  # decided here, and the thread moved before it was applied: that stays told
-    review.status, review.ended_because = Review.Status.WAITING, ""
+    review.status, review.ended_because = _open_status(review.kind), ""
     review.save(update_fields=["status", "ended_because"])
-    audit.record(CAPTURE, AuditEntry.Action.PAUSED, review=review, note=f"before {review.node}")
+    _record_open(review)
     nudge(review.pk, review.graph)
 
 
-def _leave(review: Review, deleted: bool) -> None:
+def _leave(review: Review, because: str) -> None:
     review.status = Review.Status.SUPERSEDED
-    review.ended_because = _moved_words(None if deleted else "moved")
+    review.ended_because = because
     review.save(update_fields=["status", "ended_because"])
-    now_at = head(review.thread_id, review.checkpoint_ns)
     audit.record(
         CAPTURE,
         AuditEntry.Action.MOVED,
         review=review,
-        checkpoint_after=now_at or "",
-        note=review.ended_because,
+        checkpoint_after=head(review.thread_id) or "",
+        note=because,
     )
     nudge(review.pk, review.graph)

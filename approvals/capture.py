@@ -9,19 +9,24 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from langgraph.types import StateSnapshot
 
 from approvals import actions
-from approvals.actions import Pause
+from approvals.actions import MOVED, Pause
 from approvals.clock import database_now
 from approvals.errors import AWAY
-from approvals.models import Decision, ThreadChange
+from approvals.models import Decision, Review, ThreadChange
 from approvals.paths import excerpt, fill, pick
-from approvals.plain import digest, jsonable
+from approvals.pauses import Waiting, failures, waiting
+from approvals.plain import as_text, clean, digest, jsonable
+from approvals.questions import read
 from approvals.registry import registry
 from approvals.savers import JoiningSaver, joined, raw_connection
-from approvals.threads import lock_thread, note_all_threads
+from approvals.snapshots import bounded, snapshot
+from approvals.threads import lock_thread, note_all_threads, note_later
+from approvals.tolerant import reading, tolerant
 from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
@@ -88,7 +93,7 @@ def capture_thread(thread_id: str) -> None:
             pauses = _pauses(thread_id, head) if head else []
         except _MovedMeanwhile:
             continue
-        actions.project(thread_id, pauses, deleted=head is None)
+        actions.project(thread_id, pauses, gone_because(head, pauses))
         return
     raise _MovedMeanwhile(thread_id)
 
@@ -98,52 +103,78 @@ class _MovedMeanwhile(Exception):
 
 
 def _head(thread_id: str) -> Any:
-    saver = JoiningSaver(raw_connection())
+    saver = tolerant(JoiningSaver(raw_connection()))
     return saver.get_tuple({"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}})
 
 
+def gone_because(head: Any, pauses: list[Pause]) -> str:
+    """Why a review of this thread that waits no more does not."""
+    if head is None:
+        return "The thread was deleted by another program."
+    stalled = next((one.shown for one in pauses if one.kind == Review.Kind.STALLED), None)
+    error = (stalled or {}).get("excerpt")
+    if stalled and error:
+        return f"Another program resumed the run, and it failed in {stalled['node']}: {error}"
+    return MOVED
+
+
 def _pauses(thread_id: str, head: Any) -> list[Pause]:
-    checkpoint_id = head.config["configurable"]["checkpoint_id"]
-    if _is_ours(thread_id, checkpoint_id):
-        return []
     graph, state = attribute(thread_id, head)
     if state is None:
         return _unknown(thread_id, head)
-    if state.config["configurable"].get("checkpoint_id") != checkpoint_id:
+    if state.config["configurable"].get("checkpoint_id") != checkpoint_of(head):
         raise _MovedMeanwhile(thread_id)
-    approval = set(graph.review.approval_nodes) if graph else registry().approval_nodes()
-    return [
-        Pause("", checkpoint_id, interrupt_id, _shown(graph, state, node, thread_id))
-        for node, interrupt_id in waiting_nodes(state, approval)
-    ]
+    if graph is None:
+        return _unsure(thread_id, state)
+    held = unanswered(thread_id, waiting(graph, state))
+    found = [_pause(graph, state, one, follows(thread_id, one)) for one in held]
+    return found or _stalled(graph, state, thread_id)
 
 
-def _is_ours(thread_id: str, checkpoint_id: str) -> bool:
-    # A thread that our worker is resuming, or failed to, looks exactly like a paused one.
-    return Decision.objects.filter(
-        checkpoint_applied=checkpoint_id,
-        review__thread_id=thread_id,
-        state__in=[Decision.State.APPLIED, Decision.State.FAILED],
-    ).exists()
+def checkpoint_of(head: Any) -> str:
+    return str(head.config["configurable"]["checkpoint_id"])
 
 
-def waiting_nodes(state: StateSnapshot, approval: set[str]) -> list[tuple[str, str]]:
-    """(node, interrupt id or "") of each pause of a snapshot. A task with an error is no pause.
+def unanswered(thread_id: str, held: list[Waiting]) -> list[Waiting]:
+    """Those pauses that no decision of ours has answered.
 
-    Static pauses of one checkpoint are one review: one answer lets all its nodes run.
+    A thread that our worker is resuming, or failed to, looks exactly like a paused one.
     """
-    asked = [(task.name, one.id) for task in state.tasks for one in task.interrupts]
-    if asked or any(task.error for task in state.tasks):
-        return asked
-    static = [name for name in state.next if name in approval]
-    return [(static[0], "")] if static else []
+    if not held:
+        return []
+    answered = set(
+        Decision.objects.filter(
+            review__thread_id=thread_id,
+            checkpoint_applied__in={one.level.checkpoint_id for one in held},
+            goto="",
+        ).values_list("review__checkpoint_ns", "checkpoint_applied", "review__interrupt_id")
+    )
+    return [one for one in held if one.key not in answered]
+
+
+def follows(thread_id: str, one: Waiting) -> Decision | None:
+    """The decision whose run led to this pause: LangGraph keeps its id with each checkpoint."""
+    decision_id = (one.level.state.metadata or {}).get("decision_id")
+    if one.kind == "question":  # several in one node are asked without a checkpoint in between
+        last = Decision.objects.filter(
+            review__thread_id=thread_id,
+            checkpoint_applied=one.level.checkpoint_id,
+            review__node=one.node,
+        ).order_by("-decided_at")
+        if (found := last.select_related("review").first()) is not None:
+            return found
+    try:
+        known = Decision.objects.select_related("review").defer("review__snapshot")
+        return known.filter(pk=decision_id, review__thread_id=thread_id).first()
+    except (ValueError, ValidationError):
+        return None
 
 
 def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | None]:
     """The graph of a thread and its snapshot.
 
-    By `graph_id` in the checkpoint's metadata, else the one registered graph that waits before
-    an approval node here, else the default; (None, snapshot) when several might be meant.
+    By `graph_id` in the checkpoint's metadata, else the one registered graph that waits here, else
+    the default; (None, snapshot) when several might be meant.
     """
     named = registry().get(str(head.metadata.get("graph_id", "")))
     if named is not None:
@@ -151,18 +182,19 @@ def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | 
     if head.metadata.get("graph_id"):
         return None, None
     states = {graph.id: _state_or_none(graph, thread_id) for graph in registry()}
-    fits = {k: s for k, s in states.items() if s and (set(s.next) & _approval(k) or _asks(s))}
-    own = {k: s for k, s in fits.items() if _knows(k, head)}
+    fits = {k: s for k, s in states.items() if s and waiting(registry().graphs[k], s)}
+    own = {k: s for k, s in (fits or states).items() if s and s.next and _knows(k, head)}
     candidates = own or fits
     chosen = registry().default_graph if len(candidates) > 1 else next(iter(candidates), None)
     if chosen in candidates:
         return registry().graphs[chosen], candidates[chosen]
-    return None, next(iter(candidates.values()), None)
+    return None, next(iter(fits.values()), None)
 
 
 def _state(graph: Graph, thread_id: str) -> StateSnapshot:
     # Not by checkpoint_id: so asked, LangGraph leaves out the answers that came as writes.
-    return joined(graph).get_state({"configurable": {"thread_id": thread_id}})
+    config: Any = {"configurable": {"thread_id": thread_id}}
+    return reading(joined(graph)).get_state(config, subgraphs=True)
 
 
 def _state_or_none(graph: Graph, thread_id: str) -> StateSnapshot | None:
@@ -175,18 +207,116 @@ def _state_or_none(graph: Graph, thread_id: str) -> StateSnapshot | None:
         return None
 
 
-def _approval(graph_id: str) -> set[str]:
-    return set(registry().graphs[graph_id].review.approval_nodes)
-
-
-def _asks(state: StateSnapshot) -> bool:
-    return any(task.interrupts for task in state.tasks)
-
-
 def _knows(graph_id: str, head: Any) -> bool:
     """Whether every field of the checkpoint is a field of the graph's state."""
     fields = {k for k in head.checkpoint["channel_values"] if not k.startswith(("__", "branch:"))}
     return fields <= registry().graphs[graph_id].channels
+
+
+# What is shown
+
+
+def _pause(graph: Graph, root: StateSnapshot, one: Waiting, after: Decision | None) -> Pause:
+    state, review = one.level.state, graph.review
+    pause: dict[str, Any] = {"kind": one.kind, "nodes": list(one.nodes)}
+    if one.question is not None:
+        pause["question"] = jsonable(one.question.value)
+        pause["schema"] = jsonable(one.question.response_schema)
+    around = {"around": jsonable(root.values)} if one.level.checkpoint_ns else {}
+    failed = [f"{node}: {error}" for node, error in failures(graph, root)]
+    shown = snapshot(state, whole=review.editable_fields, pause=pause, **around)
+    columns = _columns(graph, shown, one.level.place["thread_id"])
+    if one.question is not None:
+        columns["excerpt"] = excerpt(asked(pause), 200) or columns["excerpt"]
+    if failed:
+        shown["pause"]["failed"] = clean("; ".join(failed))[:4000]
+    again = after is not None and after.action == Decision.Action.SEND_BACK
+    return Pause(
+        *one.key,
+        {
+            **_row(shown, one.node, graph.id, one.kind, **columns),
+            "root_checkpoint_id": str(root.config["configurable"]["checkpoint_id"]),
+            "follows": after,
+            "round": after.review.round + 1 if after and again else 1,
+        },
+    )
+
+
+def asked(pause: dict[str, Any]) -> str:
+    """A question in a line."""
+    question = read(pause["question"], pause["schema"])
+    if question.calls:
+        return ", ".join(call.name for call in question.calls)
+    return question.text or as_text(question.value)
+
+
+def _columns(graph: Graph, shown: dict[str, Any], thread_id: str) -> dict[str, str]:
+    review = graph.review
+    values = {**(shown.get("around") or {}), **shown["values"]}
+    return {
+        "title": fill(review.title, values) or thread_id[:200],
+        "who": _text(pick(values, review.who))[:200],
+        "risk": _text(pick(values, review.risk))[:50],
+        "excerpt": excerpt(_text(pick(values, review.response)), 200) if review.response else "",
+    }
+
+
+def _row(
+    shown: dict[str, Any], node: str, graph_id: str, kind: str, **columns: Any
+) -> dict[str, Any]:
+    return {
+        **columns,
+        "graph": graph_id,
+        "node": node,
+        "kind": kind,
+        "snapshot": shown,
+        "digest": digest(shown),
+        "waiting_since": dt.datetime.fromisoformat(shown["created_at"]),
+    }
+
+
+def _stalled(graph: Graph, state: StateSnapshot, thread_id: str) -> list[Pause]:
+    """A run that has nodes to run and is run by nobody: at once if one failed, else after a while.
+
+    A living agent's run looks the same between two checkpoints.
+    """
+    if not state.next or _is_running(thread_id):
+        return []
+    failed = failures(graph, state)
+    quiet = dt.timedelta(seconds=graph.review.stalled_after)
+    due = dt.datetime.fromisoformat(state.created_at or "") + quiet
+    if not failed and due > database_now():
+        note_later(thread_id, due)
+        return []
+    return [broken_off(graph, state, thread_id)]
+
+
+def broken_off(graph: Graph, state: StateSnapshot, thread_id: str) -> Pause:
+    """A run that stands between two nodes, as admins are shown it."""
+    node, error = next(iter(failures(graph, state)), (state.next[0], ""))
+    pause = {"kind": "stalled", "nodes": list(state.next), "error": clean(error)[:4000]}
+    shown = snapshot(state, pause=pause)
+    columns = _columns(graph, shown, thread_id)
+    columns["excerpt"] = excerpt(pause["error"], 200)
+    row = _row(shown, node, graph.id, Review.Kind.STALLED, **columns)
+    return Pause(
+        "", shown["checkpoint_id"], "", {**row, "root_checkpoint_id": shown["checkpoint_id"]}
+    )
+
+
+def _is_running(thread_id: str) -> bool:
+    return Decision.objects.filter(
+        review__thread_id=thread_id, state=Decision.State.APPLIED
+    ).exists()
+
+
+def _unsure(thread_id: str, state: StateSnapshot) -> list[Pause]:
+    """A pause that several graphs might have made: looked at, not decided."""
+    node = state.next[0] if state.next else ""
+    shown = snapshot(state)
+    title = f"Unknown graph: {thread_id}"[:200]
+    row = _row(shown, node, "", Review.Kind.UNKNOWN, title=title)
+    return [Pause("", shown["checkpoint_id"], "", row)]
 
 
 def _unknown(thread_id: str, head: Any) -> list[Pause]:
@@ -201,66 +331,22 @@ def _unknown(thread_id: str, head: Any) -> list[Pause]:
     if not nodes:
         return []
     values = jsonable({k: v for k, v in channels.items() if not k.startswith(("__", "branch:"))})
-    shown = {
+    full = {
         "values": values,
         "next": nodes,
         "tasks": [],
         "metadata": jsonable(dict(head.metadata)),
         "created_at": head.checkpoint["ts"],
-        "checkpoint_id": head.config["configurable"]["checkpoint_id"],
+        "checkpoint_id": checkpoint_of(head),
     }
+    shown = bounded(full)
     title = f"Unknown graph: {head.metadata.get('graph_id') or thread_id}"[:200]
-    return [Pause("", shown["checkpoint_id"], "", _row(shown, nodes[0], "", title=title))]
-
-
-def _shown(graph: Graph | None, state: StateSnapshot, node: str, thread_id: str) -> dict[str, Any]:
-    shown = snapshot(state)
-    if graph is None:
-        return _row(shown, node, "", title=f"Unknown graph: {thread_id}"[:200])
-    values, review = shown["values"], graph.review
-    return _row(
-        shown,
-        node,
-        graph.id,
-        title=fill(review.title, values) or thread_id[:200],
-        who=_text(pick(values, review.who))[:200],
-        risk=_text(pick(values, review.risk))[:50],
-        excerpt=excerpt(_text(pick(values, review.response)), 200),
-    )
-
-
-def _row(shown: dict[str, Any], node: str, graph_id: str, **columns: str) -> dict[str, Any]:
-    return {
-        **columns,
-        "graph": graph_id,
-        "node": node,
-        "snapshot": shown,
-        "digest": digest(shown),
-        "waiting_since": dt.datetime.fromisoformat(shown["created_at"]),
-    }
-
-
-def snapshot(state: StateSnapshot) -> dict[str, Any]:
-    """A state as plain JSON, as it will be shown and hashed: the evidence of what was seen."""
-    return {
-        "values": jsonable(state.values),
-        "next": list(state.next),
-        "tasks": [
-            {
-                "name": task.name,
-                "error": jsonable(str(task.error)) if task.error else None,
-                "interrupts": jsonable([{"id": i.id, "value": i.value} for i in task.interrupts]),
-            }
-            for task in state.tasks
-        ],
-        "metadata": jsonable(dict(state.metadata or {})),
-        "created_at": state.created_at,
-        "checkpoint_id": state.config["configurable"]["checkpoint_id"],
-    }
+    row = _row(shown, nodes[0], "", Review.Kind.UNKNOWN, title=title)
+    return [Pause("", shown["checkpoint_id"], "", row)]
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else as_text(value)
 
 
 def reconcile() -> Iterable[int]:

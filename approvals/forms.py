@@ -7,12 +7,16 @@ from typing import Any
 
 from django import forms
 
-from approvals.actions import Order
-from approvals.models import Review
+from approvals.answers import STATIC, WORDS_FOR, Order, editable, level_of
+from approvals.models import Decision, Review
 from approvals.plain import as_text, clean
-from graphs.registry import ReviewSettings
+from graphs.fields import coerce
+from graphs.registry import Graph
 
 EDIT = "edit."
+TEXT = "text."
+SAYING = [action for action in STATIC if action != Decision.Action.APPROVE]
+UNKNOWN = "There is no such action. Nothing was recorded."
 
 
 def one_newline(text: str) -> str:
@@ -58,7 +62,7 @@ def _faults(text: str, limit: int) -> list[str]:
 
 
 class DecideForm(forms.Form):
-    """The form of a review page. `order` is what came of it, once it is valid.
+    """The form of a static pause. `order` is what came of it, once it is valid.
 
     Its text fields are the ones that reviews.toml calls editable; any other is refused by name.
     """
@@ -66,16 +70,20 @@ class DecideForm(forms.Form):
     digest = forms.CharField(required=False)
     checkpoint = forms.CharField(required=False)
     key = forms.UUIDField(required=False)
+    action = forms.ChoiceField(
+        choices=[(a, a) for a in STATIC], required=False, error_messages={"invalid_choice": UNKNOWN}
+    )
 
     def __init__(
         self,
         review: Review,
-        settings: ReviewSettings | None,
+        graph: Graph | None,
         data: Any | None = None,
         drafts: dict[str, Any] | None = None,
     ) -> None:
-        self.review, self.settings = review, settings
-        self.originals = original_texts(review, settings)
+        self.review, self.graph = review, graph
+        self.settings = graph.review if graph else None
+        self.originals = original_texts(review, graph)
         initial = {
             "digest": review.digest,
             "checkpoint": review.checkpoint_id,
@@ -87,22 +95,35 @@ class DecideForm(forms.Form):
             # Not sent at all means not touched; sent empty means emptied.
             data = {EDIT + name: text for name, text in self.originals.items()} | data.dict()
         super().__init__(data, initial=initial)
-        limit = settings.max_length if settings else 0
+        limit = self.settings.max_length if self.settings else 0
         for name, original in self.originals.items():
             self.fields[EDIT + name] = TextField(name, original, limit)
+        for action in SAYING:
+            self.fields[TEXT + action] = forms.CharField(
+                required=False,
+                strip=False,
+                max_length=limit or None,
+                error_messages={"max_length": f"At most {limit:,} characters. Shorten it."},
+            )
+
+    @property
+    def response(self) -> str:
+        """The field that goes out; "" where this pause has none to edit."""
+        name = self.settings.response if self.settings else ""
+        return name if name in self.originals else ""
 
     @property
     def response_field(self) -> Any:
-        return self[EDIT + self.settings.response] if self.settings else None
+        return self[EDIT + self.response] if self.response else None
 
     @property
     def other_fields(self) -> list[Any]:
-        return [
-            self[name]
-            for name in self.fields
-            if name.startswith(EDIT)
-            and name != EDIT + ((self.settings and self.settings.response) or "")
-        ]
+        return [self[EDIT + name] for name in self.originals if name != self.response]
+
+    @property
+    def chosen(self) -> str:
+        """The action that was sent; approving unless another was."""
+        return str(self["action"].value() or Decision.Action.APPROVE)
 
     def text(self, name: str) -> str:
         """The person's text of a field as they typed it, valid or not."""
@@ -116,6 +137,10 @@ class DecideForm(forms.Form):
             if self.text(name) != self.originals[name]
         }
 
+    def said(self, action: str) -> str:
+        """The person's reason, feedback or answer, as they typed it."""
+        return one_newline(str(self[TEXT + action].value() or ""))
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         for name in self.data:
@@ -125,7 +150,17 @@ class DecideForm(forms.Form):
                 )
         if self.is_bound and not (cleaned.get("digest") and cleaned.get("key")):
             raise forms.ValidationError("The form is incomplete. Open the review again.")
-        return {**cleaned, "edits": self._edits()}
+        action = cleaned.get("action") or Decision.Action.APPROVE
+        if action != Decision.Action.APPROVE:
+            self._forgive_edits()
+            if not self.said(action).strip():
+                self.add_error(TEXT + action, WORDS_FOR[Decision.Action(action)])
+        return {**cleaned, "action": action, "edits": self._edits()}
+
+    def _forgive_edits(self) -> None:
+        """What is not going to be sent need not be fit to be sent."""
+        for name in self.originals:
+            self._errors.pop(EDIT + name, None)
 
     @property
     def forbidden(self) -> str:
@@ -140,23 +175,29 @@ class DecideForm(forms.Form):
             if text != original:
                 try:
                     found[name] = typed(text, self.review.values.get(name))
+                    self._check(name, found[name])
                 except ValueError as error:
                     self.add_error(EDIT + name, str(error))
         return found
 
+    def _check(self, name: str, value: Any) -> None:
+        """Raises ValueError for what the state's declared type would not take."""
+        if self.graph is not None:
+            coerce(level_of(self.graph, self.review), name, value)
+
     @property
     def order(self) -> Order:
         sent = self.cleaned_data
-        return Order(sent["digest"], sent["checkpoint"], sent["key"], sent["edits"])
+        action = sent["action"]
+        text = self.said(action) if action in SAYING else ""
+        return Order(sent["digest"], sent["checkpoint"], sent["key"], action, sent["edits"], text)
 
 
-def original_texts(review: Review, settings: ReviewSettings | None) -> dict[str, str]:
+def original_texts(review: Review, graph: Graph | None) -> dict[str, str]:
     """The editable fields as text; what is no text in the state is shown as JSON."""
-    if settings is None:
+    if graph is None:
         return {}
-    return {
-        name: one_newline(as_text(review.values.get(name))) for name in settings.editable_fields
-    }
+    return {name: one_newline(as_text(review.values.get(name))) for name in editable(graph, review)}
 
 
 def typed(text: str, original: Any) -> Any:

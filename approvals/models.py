@@ -60,15 +60,31 @@ class Review(models.Model):
 
     class Status(models.TextChoices):
         WAITING = "waiting"
+        STALLED = "stalled"  # not a pause: the run broke off, and waits for an admin
         DECIDED = "decided"
         SUPERSEDED = "superseded"  # the thread moved on, or was deleted, behind our back
+
+    class Kind(models.TextChoices):
+        BEFORE = "before"  # a node, by interrupt_before
+        AFTER = "after"  # a node, by interrupt_after
+        QUESTION = "question"  # asked with interrupt()
+        STALLED = "stalled"
+        UNKNOWN = "unknown"  # of a graph that nobody registered
 
     graph = models.TextField(blank=True)  # "" is a graph that nobody registered
     thread_id = models.TextField()
     checkpoint_ns = models.TextField(blank=True)
     checkpoint_id = models.TextField()
     interrupt_id = models.TextField(blank=True)
+    # Where the whole thread stood; a pause in a subgraph has a checkpoint of its own.
+    root_checkpoint_id = models.TextField(blank=True)
+    kind = models.TextField(choices=Kind, default=Kind.BEFORE)
     node = models.TextField()
+    # The decision whose run led here; a draft that was sent back comes again as the next round.
+    follows = models.ForeignKey(
+        "approvals.Decision", on_delete=models.PROTECT, related_name="next_reviews", null=True
+    )
+    round = models.PositiveIntegerField(default=1)
     status = models.TextField(choices=Status, default=Status.WAITING)
     ended_because = models.TextField(blank=True)
     title = models.TextField()
@@ -92,7 +108,13 @@ class Review(models.Model):
             models.UniqueConstraint(
                 fields=["thread_id", "checkpoint_ns", "checkpoint_id", "interrupt_id"],
                 name="review_once_per_pause",
-            )
+                condition=~Q(kind="stalled"),
+            ),
+            models.UniqueConstraint(
+                fields=["thread_id", "checkpoint_id"],
+                name="review_once_per_stall",
+                condition=Q(kind="stalled"),
+            ),
         ]
         indexes: ClassVar = [
             models.Index(
@@ -105,6 +127,11 @@ class Review(models.Model):
                 name="review_waiting_by_graph",
                 condition=Q(status="waiting"),
             ),
+            models.Index(
+                fields=["waiting_since", "id"],
+                name="review_stalled",
+                condition=Q(status="stalled"),
+            ),
             GinIndex(fields=["search"], name="review_search", condition=Q(status="waiting")),
         ]
 
@@ -116,8 +143,27 @@ class Review(models.Model):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The state's values as the reviewer sees them: plain JSON."""
+        """The state's values as the reviewer sees them: plain JSON. In a subgraph, its own."""
         return self.snapshot.get("values") or {}
+
+    @property
+    def pause(self) -> dict[str, Any]:
+        """Of the snapshot: the nodes that wait, and the question that was asked, if one was."""
+        return self.snapshot.get("pause") or {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody is still to decide it."""
+        return self.status in {self.Status.WAITING, self.Status.STALLED}
+
+    @property
+    def is_question(self) -> bool:
+        return self.kind == self.Kind.QUESTION
+
+    @property
+    def pause_is_known(self) -> bool:
+        """Whether a person can answer it: not a run that broke off, nor an unknown graph's."""
+        return self.kind not in {self.Kind.STALLED, self.Kind.UNKNOWN}
 
 
 class Decision(models.Model):
@@ -126,6 +172,12 @@ class Decision(models.Model):
     class Action(models.TextChoices):
         APPROVE = "approve"
         EDIT = "edit"
+        REJECT = "reject"
+        SEND_BACK = "send_back"
+        RESPOND = "respond"
+        MIXED = "mixed"  # the calls of one question, decided one by one
+        CONTINUE = "continue"  # an admin's: a stalled run
+        RERUN = "rerun"  # an admin's: from an older checkpoint
 
     class State(models.TextChoices):
         PENDING = "pending"  # recorded; can be undone until apply_after
@@ -143,7 +195,10 @@ class Decision(models.Model):
     state = models.TextField(choices=State, default=State.PENDING)
     idempotency_key = models.UUIDField(unique=True)
     edits = models.JSONField(default=dict)  # field: the person's value
-    values = models.JSONField()  # what aupdate_state is given: edits and what approving sets
+    values = models.JSONField()  # what aupdate_state is given: edits and what the action sets
+    goto = models.TextField(blank=True)
+    answer = models.JSONField(null=True)  # what interrupt() returns, if that asked
+    said = models.JSONField(default=dict)  # as the form was sent: reason, choices, raw answer
     decided_at = models.DateTimeField()
     apply_after = models.DateTimeField()
     # The job is a hint where the work lies; this row is the truth.
@@ -216,6 +271,11 @@ class AuditEntry(models.Model):
         SUPERSEDED = "superseded"
         RETRIED = "retried"
         REFUSED = "refused"
+        STALLED = "stalled"
+        CONTINUED = "continued"
+        ENDED = "ended"
+        DELETED = "deleted"
+        FORKED = "forked"
 
     at = models.DateTimeField(db_default=Now())
     actor = models.ForeignKey(

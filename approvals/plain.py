@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta
@@ -21,6 +21,8 @@ from langchain_core.messages import BaseMessage
 from langgraph.types import Command, Interrupt, Send
 from pydantic import BaseModel
 
+from approvals.tolerant import Undecodable
+
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 MAX_DEPTH = 60
@@ -28,6 +30,9 @@ MAX_REPR = 500  # characters
 MAX_BYTES_SHOWN = 48
 MAX_INT_BITS = 1024  # json refuses integers of more than 4,300 digits
 MAX_LEAF = 2_000  # characters
+PIECE = 65_536  # characters that are written and hashed at a time
+ITEMS = 200
+RESERVED = {"cut", "undecodable"}
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -54,7 +59,47 @@ def as_text(value: object) -> str:
 
 def digest(snapshot: JSON) -> str:
     """SHA-256, in hex, of the canonical JSON."""
-    return hashlib.sha256(canonical(snapshot).encode()).hexdigest()
+    return measured(snapshot)[1]
+
+
+def measured(value: JSON) -> tuple[int, str]:
+    """The canonical JSON's length in bytes, and its digest; the text itself is never whole."""
+    length, seal = 0, hashlib.sha256()
+    for piece in _pieces(value):
+        length += len(encoded := piece.encode())
+        seal.update(encoded)
+    return length, seal.hexdigest()
+
+
+def _pieces(value: JSON, levels: int = 3) -> Iterator[str]:
+    """The canonical JSON in pieces: its outer levels, long lists and long texts taken apart."""
+    if isinstance(value, str) and len(value) > PIECE:
+        yield '"'
+        for start in range(0, len(value), PIECE):
+            yield canonical(value[start : start + PIECE])[1:-1]
+        yield '"'
+    elif isinstance(value, dict) and levels:
+        for index, key in enumerate(sorted(value)):
+            yield f"{',' if index else '{'}{canonical(key)}:"
+            yield from _pieces(value[key], levels - 1)
+        yield "}" if value else "{}"
+    elif isinstance(value, list):
+        yield from _list_pieces(value, levels)
+    else:
+        yield canonical(value)
+
+
+def _list_pieces(value: list[JSON], levels: int) -> Iterator[str]:
+    yield "["
+    for start in range(0, len(value), ITEMS):
+        few = value[start : start + ITEMS]
+        if levels and len(value) <= ITEMS:
+            for index, item in enumerate(few):
+                yield "," if index else ""
+                yield from _pieces(item, levels - 1)
+        else:
+            yield ("," if start else "") + canonical(few)[1:-1]
+    yield "]"
 
 
 def canonical(value: JSON) -> str:
@@ -88,10 +133,16 @@ def _entered(value: object, path: tuple[int, ...]) -> JSON:
     return _opaque(value)
 
 
+class Mark(dict[str, Any]):
+    """A dict of ours that says what is not there. A state that spells one gets another key."""
+
+
 def _object(value: Mapping[Any, object], path: tuple[int, ...]) -> JSON:
     plain: dict[str, JSON] = {}
     for key, item in value.items():
         name = clean(key) if isinstance(key, str) else clean(ADDRESS.sub("", str(key)))
+        if name == "__type__" and _is_reserved(item) and not isinstance(value, Mark):
+            name += "'"
         while name in plain:  # 1 and "1" are two keys, and evidence must not lose one
             name += "'"
         plain[name] = _jsonable(item, path)
@@ -122,12 +173,23 @@ def _float(value: float) -> object:
         return _tagged(value, repr=repr(float(value)))
     if value.is_integer() and abs(value) >= 1e16:
         return int(value)
-    return float(value) + 0.0
+    return value if type(value) is float and value else float(value) + 0.0
 
 
-def _bytes(value: bytes) -> object:
-    shown = base64.b64encode(bytes(value[:MAX_BYTES_SHOWN])).decode()
-    return _tagged(value, length=len(value), base64=shown)
+def _bytes(given: bytes | bytearray | memoryview) -> object:
+    value = bytes(given)
+    whole = len(value)
+    shown = base64.b64encode(value[:MAX_BYTES_SHOWN]).decode()
+    tagged = _tagged(given, length=whole, base64=shown)
+    if whole > MAX_BYTES_SHOWN:  # the evidence is of all of them
+        tagged["sha256"] = hashlib.sha256(value).hexdigest()
+    return tagged
+
+
+def _undecodable(value: Undecodable) -> object:
+    marker = {"__type__": "undecodable", "why": clean(value.reason), "kind": clean(value.kind)}
+    inside = {} if value.inside is None else {"inside": value.inside}
+    return Mark({**marker, "bytes": value.size, **inside})
 
 
 def _message(value: BaseMessage) -> object:
@@ -178,7 +240,12 @@ STEPS: list[tuple[Any, Callable[[Any], object]]] = [
     (Command | Interrupt, _tagged_fields),
     (Send, _send),
     (BaseException, _error),
+    (Undecodable, _undecodable),
 ]
+
+
+def _is_reserved(item: object) -> bool:
+    return isinstance(item, str) and clean(item) in RESERVED
 
 
 def _opaque(value: object) -> JSON:

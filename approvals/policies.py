@@ -48,7 +48,9 @@ class Policy:
 
     def reviews(self) -> ReviewQuerySet:
         everything = Review.objects.all()
-        return everything if self.sees_all else everything.filter(graph__in=self.queues)
+        if self.sees_all:
+            return everything
+        return everything.filter(graph__in=self.queues).exclude(kind=Review.Kind.STALLED)
 
     def sees_queue(self, graph: str) -> bool:
         return self.sees_all or graph in self.queues
@@ -58,7 +60,12 @@ class Policy:
 
     def may_decide(self, review: Review) -> bool:
         """Whether the person may decide reviews of this queue; not whether this one still waits."""
-        return not self.is_auditor and review.graph in self.queues
+        return not self.is_auditor and review.pause_is_known and review.graph in self.queues
+
+    @property
+    def tends_runs(self) -> bool:
+        """Whether the person may continue, end, delete and fork runs."""
+        return bool(self.user.is_superuser) and not self.is_auditor
 
     def may_undo(self, decision: Decision) -> bool:
         """Their own; and one that failed before it was applied, if they could decide it anew."""
@@ -66,6 +73,4 @@ class Policy:
         return own or (decision.is_stuck and self.may_decide(decision.review))
 
     def may_retry(self, decision: Decision) -> bool:
-        return self.may_decide(decision.review) or (
-            bool(self.user.is_superuser) and not self.is_auditor
-        )
+        return self.may_decide(decision.review) or self.tends_runs

@@ -1,4 +1,4 @@
-"""Decision → `aupdate_state` → `ainvoke(None)` → outcome.
+"""Decision → `aupdate_state`, or the answer → `ainvoke(None)` → outcome.
 
 Applying is one transaction: checkpoint, audit entry and the decision's state, all or nothing.
 The run is then LangGraph's; its outcome is a transaction of its own. A job that is repeated,
@@ -15,18 +15,28 @@ from typing import Any
 import psycopg
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, transaction
+from langgraph.errors import is_invalid_resume
 from langgraph.types import StateSnapshot
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from approvals import actions, events
-from approvals.capture import waiting_nodes
+from approvals.answering import NotAsked, take_answer_out
+from approvals.applying import apply, in_words, run_config
+from approvals.capture import unanswered
 from approvals.errors import AWAY
 from approvals.models import Decision
-from approvals.plain import clean, jsonable
+from approvals.pauses import can_run, failures, waiting
+from approvals.plain import clean
 from approvals.registry import registry
-from approvals.savers import FencedSaver, LeaseLost, joined, with_saver
+from approvals.savers import (
+    FencedSaver,
+    JoiningSaver,
+    LeaseLost,
+    joined,
+    raw_connection,
+    with_saver,
+)
 from approvals.threads import head, newest_of
-from approvals.update import Dropped, SentApart, update
 from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
@@ -52,13 +62,6 @@ class CannotReach(Exception):
     """Postgres went away in the middle of a run. The job is tried again."""
 
 
-# What LangGraph itself writes in a checkpoint's metadata, and what is ours.
-RESERVED = {
-    *("source", "step", "parents", "writes", "run_id", "thread_id", "checkpoint_ns"),
-    *("checkpoint_id", "checkpoint_map", "graph_id", "decision_id"),
-}
-
-
 @dataclass(frozen=True)
 class Lease:
     """This worker's hold on one run of one decision."""
@@ -66,37 +69,14 @@ class Lease:
     decision_id: str
     epoch: int
     thread_id: str
-    checkpoint_ns: str
-    checkpoint_applied: str
+    root_checkpoint_id: str  # where the whole thread stood when the person looked
     retried: bool
     review_id: int
     graph: Graph
 
     def config(self, metadata: Any) -> Any:
         """For a run of the thread whose head has this metadata."""
-        return run_config(
-            self.thread_id, self.checkpoint_ns, self.decision_id, self.graph, metadata
-        )
-
-
-def run_config(
-    thread_id: str, checkpoint_ns: str, decision_id: str, graph: Graph, metadata: Any
-) -> Any:
-    """The config of the agent's own run, as its checkpoints tell it, with the decision's id.
-
-    LangGraph keeps the plain values of `configurable` in each checkpoint's metadata: a node that
-    asks for its `user_id` finds it after an approval too.
-    """
-    kept = {k: v for k, v in (metadata or {}).items() if k not in RESERVED}
-    return {
-        "configurable": {
-            **{k: v for k, v in kept.items() if not k.startswith(("langgraph_", "__"))},
-            "thread_id": thread_id,
-            "checkpoint_ns": checkpoint_ns,
-            "decision_id": decision_id,
-        },
-        "metadata": {"decision_id": decision_id, "graph_id": graph.id},
-    }
+        return run_config(self.thread_id, self.decision_id, self.graph, metadata)
 
 
 async def resume(decision_id: str, pool: AsyncConnectionPool[Any]) -> None:
@@ -120,75 +100,89 @@ async def resume(decision_id: str, pool: AsyncConnectionPool[Any]) -> None:
 
 
 def take_and_apply(decision_id: str) -> Lease | None:
-    """One transaction. None when there is nothing left to do."""
+    """One transaction. None when there is nothing to run."""
     with transaction.atomic():
         decision = actions.take(decision_id)
         if decision is None:
             return None
-        graph = registry().get(decision.review.graph)
+        review = decision.review
+        graph = registry().get(review.graph)
         if graph is None:
-            actions.end(
-                decision,
-                State.FAILED,
-                error=f"The graph {decision.review.graph!r} is not registered here any more.",
-            )
+            reason = f"The graph {review.graph!r} is not registered here any more."
+            actions.end(decision, State.FAILED, error=reason)
             return None
         if decision.state == State.PENDING and not _apply(decision, graph):
             return None
-        review = decision.review
-        return Lease(
+        lease = Lease(
             str(decision.pk),
             decision.epoch,
             review.thread_id,
-            review.checkpoint_ns,
-            decision.checkpoint_applied,
+            review.root_checkpoint_id or review.checkpoint_id,
             bool(decision.error),
             review.pk,
             graph,
         )
+        if _has_way_to_go(lease):
+            return lease
+        actions.end(decision, **_ended(lease, None))
+        return None
 
 
 def _apply(decision: Decision, graph: Graph) -> bool:
     """Whether the decision is now in the thread; if not, it has been ended with the reason."""
     review = decision.review
-    now_at = head(review.thread_id, review.checkpoint_ns)
-    if now_at != review.checkpoint_id:
-        reason = "The thread was deleted" if now_at is None else "The thread moved on"
-        actions.end(
-            decision,
-            State.SUPERSEDED,
-            checkpoint_after=now_at or "",
-            error=f"{reason} before the decision could be applied. Nothing of it was sent.",
-        )
+    if not actions.stands(review):
+        _leave_alone(decision)
         return False
-    compiled = joined(graph)
-    place: Any = {"thread_id": review.thread_id, "checkpoint_ns": review.checkpoint_ns}
+    if decision.action in {Decision.Action.CONTINUE, Decision.Action.RERUN}:
+        actions.mark_applied(decision, review.checkpoint_id, None, None)
+        return True
     try:
         with transaction.atomic():
-            before = compiled.get_state({"configurable": place})
-            config = run_config(
-                review.thread_id, review.checkpoint_ns, str(decision.pk), graph, before.metadata
-            )
-            applied, after = update(compiled, config, decision.values)
+            made = apply(graph, review, str(decision.pk), actions.effect_of(decision))
+    except NotAsked:
+        _leave_alone(decision)
+        return False
     except AWAY:
         raise
     except Exception as error:
-        actions.end(decision, State.FAILED, error=_words(error))
+        actions.end(decision, State.FAILED, error=in_words(error))
         return False
-    actions.mark_applied(
-        decision, applied, _only(before, decision.values), _only(after, decision.values)
-    )
+    actions.mark_applied(decision, made.checkpoint_id, made.before, made.after)
     return True
 
 
-def _only(state: StateSnapshot, keys: Any) -> dict[str, Any]:
-    return {key: jsonable(state.values.get(key)) for key in keys}
+def _leave_alone(decision: Decision) -> None:
+    now_at = head(decision.review.thread_id)
+    reason = "The thread was deleted" if now_at is None else "The thread moved on"
+    actions.end(
+        decision,
+        State.SUPERSEDED,
+        checkpoint_after=now_at or "",
+        error=f"{reason} before the decision could be applied. Nothing of it was sent.",
+    )
 
 
-def _words(error: BaseException) -> str:
-    if isinstance(error, Dropped | SentApart):
-        return " ".join((type(error).__doc__ or "").split())
-    return str(jsonable(f"{type(error).__name__}: {error}"))[:4000]
+def _has_way_to_go(lease: Lease) -> bool:
+    """Whether the run has nodes to run before its next stop.
+
+    Answers for a job that is repeated, too: a run that paused again must not be pushed through its
+    next pause with this decision, nor the agent's own next turn be run with it.
+    """
+    state = _look(lease)
+    at = state.config["configurable"].get("checkpoint_id")
+    ours = (state.metadata or {}).get("decision_id") == lease.decision_id
+    if not ours and at != lease.root_checkpoint_id:
+        return False
+    held = unanswered(lease.thread_id, waiting(lease.graph, state))
+    return can_run(lease.graph, state, held, despite_errors=lease.retried or lease.epoch == 1)
+
+
+def _look(lease: Lease, checkpoint_id: str = "") -> StateSnapshot:
+    place: Any = {"thread_id": lease.thread_id}
+    if checkpoint_id:
+        place["checkpoint_id"] = checkpoint_id
+    return joined(lease.graph).get_state({"configurable": place}, subgraphs=True)
 
 
 # Run
@@ -199,8 +193,6 @@ async def _run_on(lease: Lease, pool: AsyncConnectionPool[Any]) -> BaseException
     compiled = with_saver(lease.graph, FencedSaver(pool, lease.decision_id, lease.epoch))
     try:
         state = await compiled.aget_state({"configurable": {"thread_id": lease.thread_id}})
-        if not _has_way_to_go(lease, state):
-            return None
         # ainvoke(None), heard node by node
         async for _ in compiled.astream(
             None, lease.config(state.metadata), stream_mode="tasks", durability="sync"
@@ -217,21 +209,6 @@ async def _run_on(lease: Lease, pool: AsyncConnectionPool[Any]) -> BaseException
     except Exception as error:
         return error
     return None
-
-
-def _has_way_to_go(lease: Lease, state: StateSnapshot) -> bool:
-    """Whether the run has nodes left to run before its next stop.
-
-    Answers for a job that is repeated: a run that paused again must not be pushed through its
-    next question with this decision, nor the agent's own next turn be run with it.
-    """
-    if (state.metadata or {}).get("decision_id") != lease.decision_id or not state.next:
-        return False
-    if any(task.error for task in state.tasks):
-        return lease.retried
-    if state.config["configurable"]["checkpoint_id"] == lease.checkpoint_applied:
-        return not any(task.interrupts for task in state.tasks)
-    return not waiting_nodes(state, set(lease.graph.review.approval_nodes))
 
 
 async def _is_node_error(compiled: Any, lease: Lease) -> bool:
@@ -266,11 +243,20 @@ def record_outcome(lease: Lease, error: BaseException | None) -> None:
         try:
             with transaction.atomic():
                 ended = _ended(lease, error)
+                if error is not None and is_invalid_resume(error):
+                    _take_answer_out(decision)
         except AWAY:
             raise
         except Exception as unreadable:
-            ended = {"state": State.FAILED, "error": _words(unreadable)}
+            ended = {"state": State.FAILED, "error": in_words(unreadable)}
         actions.end(decision, **ended)
+
+
+def _take_answer_out(decision: Decision) -> None:
+    """The node would not have this answer, and never will: the question is asked once more."""
+    saver = JoiningSaver(raw_connection())
+    take_answer_out(saver, decision.review.thread_id, decision.review.interrupt_id)
+    decision.checkpoint_applied, decision.applied_at = "", None
 
 
 def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
@@ -278,32 +264,34 @@ def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
 
     Another program may have moved the thread on since: that is its turn, not this run's end.
     """
-    at = newest_of(lease.thread_id, lease.checkpoint_ns, lease.decision_id)
-    if at is None:
+    now_at = head(lease.thread_id)
+    if now_at is None:
         return {
             "state": State.SUPERSEDED,
             "error": "It was applied; another program then deleted the thread.",
         }
-    place: Any = {"thread_id": lease.thread_id}
-    if at != head(lease.thread_id, lease.checkpoint_ns):
-        place["checkpoint_id"] = at
-    state = joined(lease.graph).get_state({"configurable": place})
-    failed = next((task for task in state.tasks if task.error), None)
-    if error is not None or failed is not None:
-        words = _words(error) if error is not None else clean(str(failed and failed.error))
+    at = newest_of(lease.thread_id, "", lease.decision_id) or lease.root_checkpoint_id
+    moved = at != now_at
+    state = _look(lease, at if moved else "")
+    failed = failures(lease.graph, state)
+    if error is not None or failed:
+        node, words = failed[0] if failed else ("", "")
         return {
             "state": State.FAILED,
             "checkpoint_after": at,
-            "error_node": failed.name if failed else "",
-            "error": words[:4000],
+            "error_node": node,
+            "error": clean(in_words(error) if error is not None else words)[:4000],
         }
     if not state.next:
         return {"state": State.FINISHED, "checkpoint_after": at}
-    approval = set(lease.graph.review.approval_nodes)
-    if "checkpoint_id" not in place or waiting_nodes(state, approval):
+    if unanswered(lease.thread_id, waiting(lease.graph, state)):
         return {"state": State.PAUSED, "checkpoint_after": at}
+    if moved:
+        reason = "It was applied; another program then moved the thread."
+        return {"state": State.SUPERSEDED, "checkpoint_after": at, "error": reason}
     return {
-        "state": State.SUPERSEDED,
+        "state": State.FAILED,
         "checkpoint_after": at,
-        "error": "It was applied; another program then moved the thread.",
+        "error": f"The run stopped before {', '.join(state.next)}, and asks nobody there. A pause "
+        "of a graph that LangGraph cannot see inside its node can only be ended by an admin.",
     }

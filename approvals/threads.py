@@ -2,6 +2,8 @@
 
 LangGraph's tables are only read; the notes for the capture loop are written."""
 
+import datetime as dt
+
 from django.db import connection
 
 
@@ -48,6 +50,21 @@ def note_unknown_threads() -> None:
         )
 
 
+def note_later(thread_id: str, due: dt.datetime) -> None:
+    """Has a quiet thread looked at again at `due`; one such note for each thread is enough."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM approvals_threadchange WHERE id IN (SELECT id FROM approvals_threadchange"
+            " WHERE thread_id = %s AND attempts = 0 AND not_before > clock_timestamp()"
+            " FOR UPDATE SKIP LOCKED)",
+            [thread_id],
+        )
+        cursor.execute(
+            "INSERT INTO approvals_threadchange (thread_id, not_before) VALUES (%s, %s)",
+            [thread_id, due],
+        )
+
+
 def note_all_threads() -> None:
     """Puts every thread that has checkpoints, or a waiting review, before the capture loop."""
     with connection.cursor() as cursor:
@@ -55,3 +72,20 @@ def note_all_threads() -> None:
             "INSERT INTO approvals_threadchange (thread_id) SELECT thread_id FROM checkpoints "
             "UNION SELECT thread_id FROM approvals_review WHERE status = 'waiting'"
         )
+
+
+def asked_since_it_failed(thread_id: str, ns: str, checkpoint_id: str, task_id: str) -> bool:
+    """Which came last of a task's error and its question: LangGraph keeps both in fixed slots.
+
+    The row that was written last belongs to the younger transaction.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT min(age(xmin)) FILTER (WHERE channel = '__interrupt__')"
+            " < min(age(xmin)) FILTER (WHERE channel = '__error__')"
+            " FROM checkpoint_writes WHERE thread_id = %s AND checkpoint_ns = %s"
+            " AND checkpoint_id = %s AND task_id = %s",
+            [thread_id, ns, checkpoint_id, task_id],
+        )
+        row = cursor.fetchone()
+    return bool(row and row[0])

@@ -1,77 +1,166 @@
-"""A decision's values into the thread, in such a way that the same nodes still come next.
+"""A decision's values into the thread, in such a way that the right nodes come next.
 
 `aupdate_state` asks the edges of the last node again. Where that node routes on what an approval
 sets (`is_compliant`), or routed with `Command(goto=…)`, the approval node silently drops out of
-`next`, and with a careless repair the node after it would run twice.
+`next`, and with a careless repair the node after it would run twice. So every way of updating is
+tried until one leaves exactly the nodes that were meant to come next.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
-from langgraph._internal._constants import PUSH
+from langgraph._internal._constants import TASKS
+from langgraph.channels.binop import BinaryOperatorAggregate
 from langgraph.errors import InvalidUpdateError
-from langgraph.types import Command, StateSnapshot
+from langgraph.graph import END
+from langgraph.types import Command, Overwrite, Send, StateSnapshot
 
+from approvals.pauses import is_sent
 from approvals.savers import run_here
+from graphs.fields import coerce
 from graphs.registry import Compiled
+
+Step = tuple[Any, str | None]  # values, and the node to act as
 
 
 class Dropped(Exception):
-    """LangGraph would not run the same nodes after this update, so nothing was written. The edges
+    """LangGraph would not run the right nodes after this update, so nothing was written. The edges
     out of the node before the pause do not lead here again."""
 
 
 class SentApart(Exception):
-    """This pause was reached by Send: its node runs with what it was sent, which an edit would not
-    reach. Nothing was written."""
+    """This pause was reached by Send: its node runs with what it was sent, which a change of the
+    state would not reach. Nothing was written. Approve it as it is."""
 
 
 class _NotThisWay(Exception):
     """Rolls one attempt back."""
 
 
-def update(compiled: Compiled, config: Any, values: dict[str, Any]) -> tuple[str, StateSnapshot]:
+@dataclass(frozen=True)
+class Update:
+    """What an answer changes. `edits` replace a field, reducers or not; `values` go through them.
+
+    `instead_of` are the nodes in whose place `goto` runs; "" leaves what comes next as it is.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    edits: Mapping[str, Any] = field(default_factory=dict)
+    goto: str = ""
+    instead_of: tuple[str, ...] = ()
+
+
+def update(
+    compiled: Compiled, level: Compiled, config: Any, change: Update
+) -> tuple[str, StateSnapshot]:
     """Inside a transaction: the new checkpoint's id and its snapshot.
 
-    Tries the plain update first, then ones that name where to go. Each is a savepoint of its own,
-    and the first after which exactly the same nodes come next is kept. Raises Dropped.
+    `compiled` has the saver; `level` is the graph, or subgraph, that `config` names. Each way is a
+    savepoint of its own, and the first that leads where it should is kept. Raises Dropped,
+    SentApart; ValueError for an edit that its field cannot hold.
     """
     before = compiled.get_state(config)
-    if any(task.path and task.path[0] == PUSH for task in before.tasks):
+    sent = [task for task in before.tasks if is_sent(task)]
+    if sent and change.edits:
         raise SentApart
-    for written, as_node in _ways(compiled, before, values):
+    written = _written(level, change)
+    if not written and not change.goto:
+        return before.config["configurable"]["checkpoint_id"], before
+    coming = _coming(compiled, before, change)
+    for steps in _ways(level, coming, written, plain=not change.goto and not sent):
         try:
             with transaction.atomic():
-                return _attempt(compiled, config, written, as_node, before)
+                return _attempt(compiled, config, steps, coming)
         except (_NotThisWay, InvalidUpdateError):
             continue
     raise Dropped
 
 
+def _written(level: Compiled, change: Update) -> dict[str, Any]:
+    typed = {name: coerce(level, name, value) for name, value in change.edits.items()}
+    return {
+        **change.values,
+        **{name: _in_place(level, name, value) for name, value in typed.items()},
+    }
+
+
+def _in_place(level: Compiled, name: str, value: Any) -> Any:
+    reduced = isinstance(level.channels.get(name), BinaryOperatorAggregate)
+    return Overwrite(value) if reduced else value
+
+
+def _coming(compiled: Compiled, before: StateSnapshot, change: Update) -> list[str | Send]:
+    """What should run next: nodes by name, and the Sends of the step as they were sent."""
+    kept = list(before.next)
+    sends: list[Send] = []
+    if any(is_sent(task) for task in before.tasks):
+        sends = [one for one in _sent(compiled, before) if one.node in kept]
+        for one in sends:
+            kept.remove(one.node)
+    if not change.goto:
+        return [*kept, *sends]
+    stays = [name for name in kept if name not in change.instead_of]
+    onward = [one for one in sends if one.node not in change.instead_of]
+    there = [] if change.goto == END else [change.goto]
+    return [*stays, *onward, *there]
+
+
+def _sent(compiled: Compiled, state: StateSnapshot) -> list[Send]:
+    saver: Any = compiled.checkpointer
+    found = saver.get_tuple(state.config)
+    return list(found.checkpoint["channel_values"].get(TASKS, []) if found else [])
+
+
 def _attempt(
-    compiled: Compiled, config: Any, written: Any, as_node: str | None, before: StateSnapshot
+    compiled: Compiled, config: Any, steps: Iterable[Step], coming: list[str | Send]
 ) -> tuple[str, StateSnapshot]:
-    applied = run_here(lambda: compiled.aupdate_state(config, written, as_node=as_node))
+    for values, as_node in steps:
+        applied = _put(compiled, config, values, as_node)
     after = compiled.get_state(config)
-    if sorted(after.next) != sorted(before.next):
+    if sorted(after.next) != sorted(map(_name, coming)):
         raise _NotThisWay
     return applied["configurable"]["checkpoint_id"], after
 
 
+def _put(compiled: Compiled, config: Any, values: Any, as_node: str | None) -> Any:
+    return run_here(lambda: compiled.aupdate_state(config, values, as_node=as_node))
+
+
+def _name(one: str | Send) -> str:
+    return one if isinstance(one, str) else one.node
+
+
 def _ways(
-    compiled: Compiled, before: StateSnapshot, values: dict[str, Any]
-) -> Iterator[tuple[Any, str | None]]:
-    yield values, None
-    there = Command(update=values, goto=list(before.next))
-    for node in _ending_nodes(compiled):
-        yield there, node
-    for node in compiled.nodes:
-        yield there, node
+    level: Compiled, coming: list[str | Send], written: dict[str, Any], plain: bool
+) -> Iterator[list[Step]]:
+    if plain:
+        yield [(written, None)]
+    elsewhere = [*_ending_nodes(level), *level.nodes]
+    if not coming:  # acting as a node that leads nowhere, or writing first and ending then
+        yield from ([(written, node)] for node in elsewhere if written)
+        yield [(written, None), (None, END)] if written else [(None, END)]
+        return
+    there = Command(update=written, goto=coming)
+    yield from ([(there, node)] for node in elsewhere)
 
 
-def _ending_nodes(compiled: Compiled) -> list[str]:
+def _ending_nodes(level: Compiled) -> list[str]:
     """Nodes that lead nowhere: acting as one of them triggers nothing but the goto itself."""
-    drawn = compiled.get_graph()
+    drawn = level.get_graph()
     leading = {edge.source for edge in drawn.edges if edge.target != "__end__"}
-    return [name for name in compiled.nodes if name not in leading and name != "__start__"]
+    return [name for name in level.nodes if name not in leading and name != "__start__"]
+
+
+def end(compiled: Compiled, config: Any) -> str:
+    """Inside a transaction: nothing comes next any more; the new checkpoint's id."""
+    return str(_put(compiled, config, None, END)["configurable"]["checkpoint_id"])
+
+
+def fork(compiled: Compiled, config: Any) -> str:
+    """Inside a transaction: the checkpoint that `config` names once more, as the thread's newest.
+
+    The new checkpoint's id.
+    """
+    return str(_put(compiled, config, None, "__copy__")["configurable"]["checkpoint_id"])

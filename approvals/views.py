@@ -156,9 +156,10 @@ def _review_page(
     graph = registered(found.graph)
     settings = graph.review if graph else None
     standing = _standing(request, found, policy)
-    form = form or DecideForm(found, settings, drafts=_taken_back(request, standing))
-    response = settings.response if settings else ""
-    original, text = form.originals.get(response, ""), form.text(response) if settings else ""
+    form = form or DecideForm(found, graph, drafts=_taken_back(request, standing))
+    response = form.response
+    original = as_text(pick(found.values, settings.response)) if settings else ""
+    text = form.text(response) if response else original
     if standing["decision"]:
         text = as_text(standing["decision"].edits.get(response, original))
     context = {
@@ -168,7 +169,7 @@ def _review_page(
         "form": form,
         "settings": settings,
         "original_text": original,
-        "response_text": form.text(response) if settings else "",
+        "response_text": form.text(response) if response else "",
         "approved_text": text,
         "diff": word_diff(original, text),
         "conversation": messages(found.values, settings.messages) if settings else [],
@@ -210,7 +211,7 @@ def _standing(request: HttpRequest, found: Review, policy: Policy) -> dict[str, 
         "decision": decision,
         "taken_back": taken_back,
         "progress": _progress(request, found, decision, shown["history"]),
-        "may_decide": policy.may_decide(found) and not found.interrupt_id,
+        "may_decide": policy.may_decide(found),
         "may_undo": decision is not None and pending and policy.may_undo(decision),
         "may_take_back": decision is not None and decision.is_stuck and policy.may_undo(decision),
         "may_retry": decision is not None and policy.may_retry(decision),
@@ -274,7 +275,7 @@ def posted(view: Any) -> Any:
 def decide(request: HttpRequest, pk: int) -> HttpResponse:
     found, policy = _visible(request, pk)
     graph = registered(found.graph)
-    form = DecideForm(found, graph.review if graph else None, request.POST)
+    form = DecideForm(found, graph, request.POST)
     if not form.is_valid():
         if form.forbidden:
             error = NotAllowed(f"Tried to edit {form.forbidden[:80]}.")
@@ -302,9 +303,7 @@ def _conflict_page(
     """Who or what was first, and both texts. Nothing typed is lost."""
     found.refresh_from_db(fields=["status", "ended_because"])
     standing = _standing(request, found, policy)
-    settings = form.settings
-    decision = standing["decision"]
-    response = settings.response if settings else ""
+    decision, response = standing["decision"], form.response
     draft = form.originals.get(response, "")
     theirs = decision.edits.get(response, draft) if decision else draft
     context = {
@@ -314,7 +313,7 @@ def _conflict_page(
         "is_decided": isinstance(error, AlreadyDecided) and decision is not None,
         "draft": draft,
         "theirs": theirs,
-        "mine": form.text(response) if settings else "",
+        "mine": form.text(response) if response else "",
         "others": {name: text for name, text in form.texts().items() if name != response},
         "told": [
             (entry, wording.headline(entry))
@@ -331,11 +330,11 @@ def redline(request: HttpRequest, pk: int) -> HttpResponse:
     graph = registered(found.graph)
     if graph is None:
         raise Http404
-    form = DecideForm(found, graph.review, request.POST)
+    form = DecideForm(found, graph, request.POST)
     if not request.htmx:  # type: ignore[attr-defined]
         actions.open_review(Actor.of(request), found)
         return _review_page(request, found, policy, form)
-    name = graph.review.response
+    name = form.response
     text = one_newline(request.POST.get(EDIT + name, ""))[: graph.review.max_length]
     diff = word_diff(form.originals.get(name, ""), text)
     return render(request, "review.html#redline", {"diff": diff})
@@ -358,7 +357,7 @@ def _on_decision(request: HttpRequest, pk: uuid.UUID, act: Any) -> HttpResponse:
         act(Actor.of(request), decision.pk)
     except ApprovalError as error:
         graph = registered(found.graph)
-        form = DecideForm(found, graph.review if graph else None)
+        form = DecideForm(found, graph)
         return _conflict_or_refusal(request, found, policy, form, error)
     return redirect(found)
 

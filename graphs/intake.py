@@ -1,8 +1,9 @@
-"""Run the support graph over a file of customer messages: `python -m graphs.intake`.
+"""Run a reference graph over a file of customer messages: `python -m graphs.intake`.
 
-A plain LangGraph program. It knows where the checkpoints go and nothing of who approves them.
-Run it again and it goes on where it stopped: threads that are there already are left alone,
-unless their run broke off before the pause.
+The support graph, or with `--graph refunds` the refunds agent. A plain LangGraph program: it
+knows where the checkpoints go and nothing of who approves them. Run it again and it goes on where
+it stopped: threads that are there already are left alone, unless their run broke off before the
+pause.
 """
 
 import argparse
@@ -10,18 +11,34 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import StateSnapshot
 
-from graphs.support import Incoming, compile_graph, create_outbox, libpq_url
+from graphs import ledger, refunds, support
+from graphs.support import Incoming, libpq_url
 
-MESSAGES = Path(__file__).parent / "data" / "messages.jsonl"
+DATA = Path(__file__).parent / "data"
+MESSAGES = DATA / "messages.jsonl"
 BEFORE_THE_PAUSE = {"__start__", "classify", "retrieve", "draft", "compliance_check"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the intake needs to know of a graph; `effects` names the variable with their URL."""
+
+    messages: Path
+    compile_graph: Callable[[PostgresSaver], CompiledStateGraph[Any, Any, Any, Any]]
+    broke_off: Callable[[StateSnapshot], bool]
+    effects: str
+    create_effects: Callable[[psycopg.Connection], None]
 
 
 def conversations(file: Path) -> list[Incoming]:
@@ -41,8 +58,10 @@ def conversation(row: dict[str, Any]) -> Incoming:
     }
 
 
-def run(saver: PostgresSaver, incoming: list[Incoming], graph_id: str) -> Counter[str]:
-    graph = compile_graph(saver)
+def run(
+    program: Program, saver: PostgresSaver, incoming: list[Incoming], graph_id: str
+) -> Counter[str]:
+    graph = program.compile_graph(saver)
     tally: Counter[str] = Counter()
     for each in incoming:
         config: RunnableConfig = {
@@ -50,7 +69,7 @@ def run(saver: PostgresSaver, incoming: list[Incoming], graph_id: str) -> Counte
             "metadata": {"graph_id": graph_id},
         }
         before = graph.get_state(config)
-        if before.created_at is not None and not broke_off(before):
+        if before.created_at is not None and not program.broke_off(before):
             tally["there"] += 1
             continue
         graph.invoke(None if before.created_at else each, config, durability="sync")
@@ -65,6 +84,20 @@ def broke_off(thread: StateSnapshot) -> bool:
     )
 
 
+PROGRAMS = {
+    "support": Program(
+        MESSAGES, support.compile_graph, broke_off, "SUPPORT_OUTBOX", support.create_outbox
+    ),
+    "refunds": Program(
+        DATA / "refund_requests.jsonl",
+        refunds.compile_graph,
+        refunds.broke_off,
+        "REFUNDS_LEDGER",
+        ledger.create_ledger,
+    ),
+}
+
+
 def summary(tally: Counter[str]) -> str:
     runs = tally["finished"] + tally["waiting"]
     return (
@@ -77,20 +110,22 @@ def intake(args: argparse.Namespace) -> str:
     url = os.environ.get("DATABASE_URL", "")
     if not url:
         raise RuntimeError("DATABASE_URL is not set.")
-    incoming = conversations(args.file)
-    if outbox := os.environ.get("SUPPORT_OUTBOX"):
-        with psycopg.connect(libpq_url(outbox)) as conn:
-            create_outbox(conn)
+    program = PROGRAMS[args.graph]
+    incoming = conversations(args.file or program.messages)
+    if effects := os.environ.get(program.effects):
+        with psycopg.connect(libpq_url(effects)) as conn:
+            program.create_effects(conn)
     with PostgresSaver.from_conn_string(libpq_url(url)) as saver:
         if args.setup:
             saver.setup()
-        return summary(run(saver, incoming, args.graph_id))
+        return summary(run(program, saver, incoming, args.graph_id or args.graph))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m graphs.intake", description=__doc__)
-    parser.add_argument("--file", type=Path, default=MESSAGES, help="customer messages, JSON lines")
-    parser.add_argument("--graph-id", default="support", help="written to the runs' metadata")
+    parser.add_argument("--graph", choices=PROGRAMS, default="support", help="which one runs")
+    parser.add_argument("--file", type=Path, help="customer messages, JSON lines")
+    parser.add_argument("--graph-id", help="written to the runs' metadata; the graph's own name")
     parser.add_argument("--setup", action="store_true", help="create the checkpoint tables first")
     return parser.parse_args()
 

@@ -13,17 +13,18 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from langgraph.channels.binop import BinaryOperatorAggregate
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END
 from langgraph.graph.state import CompiledStateGraph, StateGraph
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Compiled = CompiledStateGraph
+Nodes: TypeAlias = Literal["*"] | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,35 @@ class RegistryError(Exception):
         self.faults = faults
 
 
+class Answer(BaseModel):
+    """What one answer to a static pause does: `[graphs.<name>.reject]` and its like."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    set: dict[str, Any] = {}
+    """Fields of the state and the values they get."""
+    reason: str = ""
+    """The field that gets the person's words; "" keeps them in the audit trail alone."""
+    goto: str = ""
+    """The node that runs next, or `__end__`; "" goes on as an approval does."""
+
+
 class ReviewSettings(BaseModel):
     """One table `[graphs.<name>]` of reviews.toml. Paths are dotted, as in `customer.name`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    approval_nodes: list[str] = Field(min_length=1)
-    response: str
+    approval_nodes: list[str] = []
+    """Nodes it pauses before, besides those that the compiled graph names itself."""
+    approval_after: list[str] = []
+    """Nodes it pauses after, besides those that the compiled graph names itself."""
+    response: str = ""
     group: str = Field(min_length=1)
     editable: list[str] | None = None
     approve: dict[str, Any] = {}
+    reject: Answer | None = None
+    send_back: Answer | None = None
+    respond: Answer | None = None
     title: str = "{conversation_id}"
     who: str = "customer.name"
     risk: str = "risk"
@@ -70,11 +90,22 @@ class ReviewSettings(BaseModel):
     """Seconds in which a decision can be taken back before the worker applies it."""
     max_length: int = Field(default=20_000, ge=1, le=1_000_000)
     """Characters that an edited text may have."""
+    rename_tools: bool = False
+    """Whether an edit may make a tool call into one of another tool of the same agent."""
+    stalled_after: float = Field(default=600, ge=1)
+    """Seconds without a checkpoint after which an unfinished run counts as stalled."""
     allowed_msgpack_modules: list[tuple[str, str]] = []
 
     @property
     def editable_fields(self) -> list[str]:
-        return [self.response] if self.editable is None else self.editable
+        if self.editable is None:
+            return [self.response] if self.response else []
+        return self.editable
+
+    def answers(self) -> dict[str, Answer]:
+        """What a person can do with a static pause besides approving it."""
+        named = {"reject": self.reject, "send_back": self.send_back, "respond": self.respond}
+        return {name: answer for name, answer in named.items() if answer is not None}
 
 
 class ReviewsFile(BaseModel):
@@ -95,6 +126,15 @@ class Graph:
     review: ReviewSettings
 
     @property
+    def before(self) -> Nodes:
+        """The nodes it pauses before; "*" is all."""
+        return self.compiled.interrupt_before_nodes
+
+    @property
+    def after(self) -> Nodes:
+        return self.compiled.interrupt_after_nodes
+
+    @property
     def channels(self) -> set[str]:
         return {name for name in self.compiled.channels if not name.startswith(("__", "branch:"))}
 
@@ -111,7 +151,8 @@ class Registry:
         return iter(self.graphs.values())
 
     def approval_nodes(self) -> set[str]:
-        return {node for graph in self for node in graph.review.approval_nodes}
+        """Nodes that some graph pauses before by name."""
+        return {node for graph in self if graph.before != "*" for node in graph.before}
 
 
 def load(langgraph_json: Path, reviews_toml: Path) -> Registry:
@@ -128,7 +169,7 @@ def load(langgraph_json: Path, reviews_toml: Path) -> Registry:
             found = list(_settings_faults(name, compiled, review, reviews_toml.name))
             faults += found
             if not found:
-                graphs[name] = Graph(name, pausing(compiled, review.approval_nodes), review)
+                graphs[name] = Graph(name, pausing(compiled, review), review)
     if faults:
         raise RegistryError(faults)
     return Registry(dict(sorted(graphs.items())), reviews.default_graph)
@@ -298,13 +339,26 @@ def compile_target(target: Any) -> Compiled:
     return compiled
 
 
-def pausing(compiled: Compiled, approval_nodes: list[str]) -> Compiled:
-    """The graph, pausing before these nodes and wherever it paused already."""
-    before = compiled.interrupt_before_nodes
-    if before == "*" or set(approval_nodes) <= set(before):
-        return compiled
-    union = list(dict.fromkeys([*before, *approval_nodes]))
-    return compiled.copy({"interrupt_before_nodes": union})
+def pausing(compiled: Compiled, review: ReviewSettings) -> Compiled:
+    """The graph, pausing where reviews.toml says and wherever it paused already."""
+    return compiled.copy(
+        {
+            "interrupt_before_nodes": _both(compiled.interrupt_before_nodes, review.approval_nodes),
+            "interrupt_after_nodes": _both(compiled.interrupt_after_nodes, review.approval_after),
+        }
+    )
+
+
+def _both(own: Nodes, named: list[str]) -> Nodes:
+    return "*" if own == "*" else list(dict.fromkeys([*own, *named]))
+
+
+def subgraph(compiled: Compiled, checkpoint_ns: str) -> Compiled | None:
+    """The subgraph that keeps its checkpoints under this namespace; None if LangGraph sees none."""
+    path = "|".join(p.split(":")[0] for p in checkpoint_ns.split("|") if not p.isdigit())
+    for _, found in compiled.get_subgraphs(namespace=path, recurse=True):
+        return found if isinstance(found, CompiledStateGraph) else None
+    return None
 
 
 def _call_factory(factory: Callable[..., Any]) -> Any:
@@ -325,27 +379,48 @@ def _settings_faults(
 ) -> Iterator[Fault]:
     table = f"graphs.{name}"
     fields, given = Graph(name, compiled, review).channels, review.model_fields_set
-    for node in review.approval_nodes:
-        if node not in compiled.nodes:
-            yield Fault(file, f"{table}.approval_nodes", f"the graph has no node {node!r}")
-    if review.response not in fields:
+    for key in ("approval_nodes", "approval_after"):
+        for node in getattr(review, key):
+            if node not in compiled.nodes:
+                yield Fault(file, f"{table}.{key}", f"the graph has no node {node!r}")
+    if review.response and review.response not in fields:
         yield Fault(file, f"{table}.response", f"the state has no field {review.response!r}")
     for key in review.editable or []:
         if key not in fields:
             yield Fault(file, f"{table}.editable", f"the state has no field {key!r}")
-    for key in review.editable_fields:
-        if isinstance(compiled.channels.get(key), BinaryOperatorAggregate):
-            reason = f"{key!r} has a reducer: an edit would be added to it, not put in its place"
-            yield Fault(file, f"{table}.editable", reason)
-    for key in review.approve:
-        if key not in fields:
-            yield Fault(file, f"{table}.approve.{key}", f"the state has no field {key!r}")
-        if not _is_json(review.approve[key]):
-            yield Fault(file, f"{table}.approve.{key}", "must be a value that JSON can hold")
+    yield from _set_faults(f"{table}.approve", review.approve, fields, file)
+    for name, answer in review.answers().items():
+        yield from _answer_faults(f"{table}.{name}", answer, compiled, fields, file)
+    if review.respond and not review.response:
+        yield Fault(file, f"{table}.respond", "needs `response`, the field that the text goes to")
     for path in re.findall(r"\{([^{}]*)\}", review.title if "title" in given else ""):
         if path.split(".")[0] not in fields:
             yield Fault(file, f"{table}.title", f"the state has no field {path!r}")
-    yield from _other_pauses(compiled, review, file, f"{table}.approval_nodes")
+
+
+def _set_faults(table: str, values: dict[str, Any], fields: set[str], file: str) -> Iterator[Fault]:
+    for key, value in values.items():
+        if key not in fields:
+            yield Fault(file, f"{table}.{key}", f"the state has no field {key!r}")
+        if not _is_json(value):
+            yield Fault(file, f"{table}.{key}", "must be a value that JSON can hold")
+
+
+def _answer_faults(
+    table: str, answer: Answer, compiled: Compiled, fields: set[str], file: str
+) -> Iterator[Fault]:
+    yield from _set_faults(f"{table}.set", answer.set, fields, file)
+    if answer.reason and answer.reason not in fields:
+        yield Fault(file, f"{table}.reason", f"the state has no field {answer.reason!r}")
+    if answer.goto and answer.goto != END and answer.goto not in _all_nodes(compiled):
+        yield Fault(file, f"{table}.goto", f"the graph has no node {answer.goto!r}")
+
+
+def _all_nodes(compiled: Compiled) -> set[str]:
+    """The graph's nodes and those of its subgraphs: a pause may be in either."""
+    subs = [sub for _, sub in compiled.get_subgraphs(recurse=True)]
+    inner = (set(sub.nodes) for sub in subs if isinstance(sub, CompiledStateGraph))
+    return set(compiled.nodes).union(*inner)
 
 
 def _is_json(value: Any) -> bool:
@@ -354,15 +429,3 @@ def _is_json(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _other_pauses(
-    compiled: Compiled, review: ReviewSettings, file: str, where: str
-) -> Iterator[Fault]:
-    """Pauses that nobody would be shown: a run would stop there, or be pushed through."""
-    before, after = compiled.interrupt_before_nodes, compiled.interrupt_after_nodes
-    if before == "*" or after:
-        yield Fault(file, where, "pauses before every node, or after nodes, cannot be served yet")
-        return
-    for node in sorted(set(before) - set(review.approval_nodes)):
-        yield Fault(file, where, f"the graph also pauses before {node!r}: list it here")

@@ -33,12 +33,16 @@ class State(TypedDict, total=False):
     amount: int
     agent_type: str
     is_compliant: bool
+    note: str
+    status: str
     script: dict[str, Any]
     log: Annotated[list[str], operator.add]
 
 
 def draft(state: State) -> dict[str, Any]:
-    return {"log": ["draft"], "is_compliant": False}
+    """Drafts again by the note of whoever sent the last draft back."""
+    again = {"agent_response": f"By your note: {state['note']}"} if state.get("note") else {}
+    return {"log": ["draft"], "is_compliant": False, **again}
 
 
 async def human_approval(state: State) -> dict[str, Any]:

@@ -1,0 +1,184 @@
+"""What admins do to runs that broke off: continue, end, delete; and run again from a checkpoint.
+
+As everywhere: one action = one transaction + its audit entry + a nudge. Lock, guard, write.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from approvals import audit
+from approvals.actions import enqueue, locked_review, refusing, stands
+from approvals.audit import Actor
+from approvals.capture import broken_off, unanswered
+from approvals.clock import database_now
+from approvals.errors import AlreadyDecided, Conflict, Invalid, Moved, NotAllowed, Stale
+from approvals.events import nudge
+from approvals.models import AuditEntry, Decision, Review
+from approvals.pauses import waiting
+from approvals.policies import Policy
+from approvals.registry import registry
+from approvals.savers import joined
+from approvals.update import end, fork
+from graphs.registry import Graph
+
+Action, State = Decision.Action, Decision.State
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What an admin's form was made from: the run as they saw it, and the form's own key."""
+
+    digest: str
+    key: UUID
+
+
+def continue_run(actor: Actor, review_id: int, sight: Sight) -> Decision:
+    """Has a worker run a stalled thread on from where it stands.
+
+    Raises NotAllowed; Conflict when it moved, or somebody was first. The same form sent twice gives
+    the first answer again.
+    """
+    with refusing(actor, review_id=review_id):
+        review = locked_review(review_id)
+        known = Decision.objects.filter(idempotency_key=sight.key, review=review).first()
+        if known is not None:
+            return known
+        _guard(actor, review, sight)
+        _graph_of(review)
+        return _take_up(actor, review, Action.CONTINUE, sight.key, AuditEntry.Action.CONTINUED)
+
+
+def end_run(actor: Actor, review_id: int, sight: Sight) -> None:
+    """Writes a checkpoint after which nothing comes next. What was done stays done."""
+    with refusing(actor, review_id=review_id):
+        review = locked_review(review_id)
+        _guard(actor, review, sight)
+        graph = _graph_of(review)
+        at = end(joined(graph), _config(review, graph))
+        _close(actor, review, AuditEntry.Action.ENDED, f"Ended by {actor.name}.", at)
+
+
+def delete_thread(actor: Actor, review_id: int, sight: Sight) -> None:
+    """Deletes every checkpoint of the thread. Its reviews and audit entries stay."""
+    with refusing(actor, review_id=review_id):
+        review = locked_review(review_id)
+        _guard(actor, review, sight)
+        saver: Any = joined(_graph_of(review)).checkpointer
+        saver.delete_thread(review.thread_id)
+        _close(actor, review, AuditEntry.Action.DELETED, f"Deleted by {actor.name}.", "")
+
+
+def run_again(actor: Actor, review_id: int, checkpoint_id: str, key: UUID) -> Decision | None:
+    """Forks the thread at an older checkpoint, and runs it on from there where it has nodes to run.
+
+    None when the fork pauses where it begins: then it is a case of its own in the queue. Raises
+    NotAllowed, Conflict while a decision of this thread is under way, Invalid.
+    """
+    with refusing(actor, review_id=review_id):
+        review = locked_review(review_id)
+        known = Decision.objects.filter(idempotency_key=key).first()
+        if known is not None:
+            return known
+        if not Policy(actor.user).tends_runs:
+            raise NotAllowed("Only admins run a thread again.")
+        _refuse_while_busy(review.thread_id)
+        return _fork(actor, review, _graph_of(review), checkpoint_id, key)
+
+
+def _guard(actor: Actor, review: Review, sight: Sight) -> None:
+    if not Policy(actor.user).tends_runs:
+        raise NotAllowed("Only admins tend stalled runs.")
+    if review.kind != Review.Kind.STALLED:
+        raise Invalid("This run waits for a person: decide it, or undo its decision.")
+    if review.status == Review.Status.DECIDED:
+        raise AlreadyDecided
+    if review.status == Review.Status.SUPERSEDED or not stands(review):
+        raise Moved(review.ended_because)
+    if sight.digest != review.digest:
+        raise Stale
+
+
+def _graph_of(review: Review) -> Graph:
+    graph = registry().get(review.graph)
+    if graph is None:
+        raise Invalid("The graph of this thread is not registered here, so nothing can run it.")
+    return graph
+
+
+def _config(review: Review, graph: Graph) -> Any:
+    return {
+        "configurable": {"thread_id": review.thread_id},
+        "metadata": {"graph_id": graph.id},
+    }
+
+
+def _take_up(
+    actor: Actor,
+    review: Review,
+    action: Action,
+    key: UUID,
+    noted: AuditEntry.Action,
+    note: str = "",
+) -> Decision:
+    now = database_now()
+    decision = Decision.objects.create(
+        review=review,
+        actor=actor.user,
+        action=action,
+        idempotency_key=key,
+        values={},
+        decided_at=now,
+        apply_after=now,
+    )
+    review.status = Review.Status.DECIDED
+    review.save(update_fields=["status"])
+    audit.record(actor, noted, review=review, decision=decision, note=note)
+    enqueue(decision)
+    nudge(review.pk, review.graph)
+    return decision
+
+
+def _close(
+    actor: Actor, review: Review, action: AuditEntry.Action, because: str, checkpoint_id: str
+) -> None:
+    for one in Review.objects.filter(thread_id=review.thread_id):
+        if one.is_open:
+            one.status, one.ended_because = Review.Status.SUPERSEDED, because
+            one.save(update_fields=["status", "ended_because"])
+            nudge(one.pk, one.graph)
+    audit.record(actor, action, review=review, checkpoint_after=checkpoint_id, note=because)
+
+
+def _refuse_while_busy(thread_id: str) -> None:
+    busy = Decision.objects.filter(
+        review__thread_id=thread_id, state__in=[State.PENDING, State.APPLIED]
+    )
+    if busy.exists():
+        raise Conflict("A decision of this thread is under way. Wait until it has ended.")
+
+
+def _fork(
+    actor: Actor, review: Review, graph: Graph, checkpoint_id: str, key: UUID
+) -> Decision | None:
+    config = _config(review, graph)
+    compiled = joined(graph)
+    config["configurable"]["checkpoint_id"] = checkpoint_id
+    if compiled.get_state(config).created_at is None:
+        raise Invalid("The thread has no such checkpoint any more.")
+    at = fork(compiled, config)
+    state = compiled.get_state({"configurable": {"thread_id": review.thread_id}}, subgraphs=True)
+    note = f"from {checkpoint_id}"
+    if not state.next or unanswered(review.thread_id, waiting(graph, state)):
+        forked = AuditEntry.Action.FORKED
+        audit.record(actor, forked, review=review, checkpoint_after=at, note=note)
+        nudge(review.pk, review.graph)
+        return None
+    pause = broken_off(graph, state, review.thread_id)
+    made = Review.objects.create(
+        thread_id=review.thread_id,
+        checkpoint_id=at,
+        status=Review.Status.STALLED,
+        **pause.shown,
+    )
+    return _take_up(actor, made, Action.RERUN, key, AuditEntry.Action.FORKED, note)

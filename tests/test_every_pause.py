@@ -1,0 +1,50 @@
+"""Each shape of pause: the reviews are what LangGraph says waits, and each answer does its work."""
+
+from collections import Counter
+
+import pytest
+
+from approvals.models import Review
+from tests.contract.graphs import RAN, SHAPES
+from tests.shapes import (
+    decide,
+    langgraphs_answer,
+    order_of,
+    reviews_of,
+    run_shape,
+    settle,
+    shapes,
+    state_of,
+)
+
+__all__ = ["shapes"]
+pytestmark = pytest.mark.usefixtures("clean", "shapes")
+
+ANSWERS = {"asks_a_model": {"approved": True, "amount": 5}, "asks_a_schema": {"approved": True}}
+# Nodes that ask begin again at every answer; the others begin once.
+ASKING = {"ask", "legal", "finance", "gate", "sub", "deep"}
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_waits_is_what_langgraph_says_before_and_after_each_answer(name, durability, cast):
+    shape = SHAPES[name]
+    thread_id = run_shape(name, durability)
+    state = state_of(name, thread_id)
+    assert sorted(state.next) == shape.waits
+    answers = 0
+    while state.next:
+        assert reviews_of(thread_id) == langgraphs_answer(state)
+        review = Review.objects.waiting().filter(thread_id=thread_id).order_by("pk").first()
+        decision = settle(decide(cast.rita, review, order_of(review, ANSWERS.get(name, "yes"))))
+        assert decision.state in {"finished", "paused"}, decision.error
+        state = state_of(name, thread_id)
+        assert (decision.state == "finished") == (not state.next)
+        answers += 1
+        assert answers < 12
+    assert reviews_of(thread_id) == set()
+    assert sorted(state.values["log"]) == shape.does
+    wanted = Counter(name.split(" ")[0] for name in shape.does)
+    begun = Counter(RAN[thread_id])
+    once = {node: n for node, n in begun.items() if node not in ASKING and " " not in node}
+    assert once == {node: n for node, n in wanted.items() if node not in ASKING}
