@@ -5,11 +5,13 @@ answer commits together with the decision and its audit entry; the run is then r
 in its hands, so that whatever is repeated, no later question can be given this answer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
 from langgraph._internal._constants import ERROR, INTERRUPT, NULL_TASK_ID, RESUME
+from langgraph.types import _interrupt_id
 
 from approvals.savers import JoiningSaver
 
@@ -75,13 +77,35 @@ def put_answer(saver: JoiningSaver, thread_id: str, interrupt_id: str, value: An
     )
 
 
-def take_answer_out(saver: JoiningSaver, thread_id: str, interrupt_id: str) -> None:
+def give_again(saver: JoiningSaver, asking: Asking, node: str, given: Mapping[str, Any]) -> None:
+    """Inside a transaction, before a run: puts back what a run that failed threw away.
+
+    LangGraph keeps of a node that fails only the answers that it had come to: one that fails, or is
+    cut off, between two questions loses those after. `given` are people's answers by interrupt id.
+    """
+    answers = had = _answers(saver, asking)
+    while (asked := _asked_with(asking, node, len(answers))) in given:
+        answers = [*answers, given[asked]]
+    if len(answers) > len(had):
+        saver.put_writes(asking.config, [(RESUME, answers)], asking.task_id, asking.task_path)
+
+
+def _asked_with(asking: Asking, node: str, answers: int) -> str:
+    """The id of the question that a task asks when it has had so many answers."""
+    inside = f"{asking.checkpoint_ns}|" if asking.checkpoint_ns else ""
+    return _interrupt_id(f"{inside}{node}:{asking.task_id}", answers)
+
+
+def take_answer_out(saver: JoiningSaver, thread_id: str, interrupt_id: str, node: str) -> None:
     """Inside a transaction: after a node refused the answer as it was read, asks again.
 
     Nothing of the run is kept but the answers before; the errors go with it, up to the root.
     """
     asking = _asking(saver, thread_id, interrupt_id)
-    kept = _answers(saver, asking)[:-1]
+    answers = _answers(saver, asking)
+    # LangGraph has dropped it already where the node had read an answer before it.
+    places = [n for n in range(len(answers)) if _asked_with(asking, node, n) == interrupt_id]
+    kept = answers[: places[0]] if places else answers
     if kept:
         saver.put_writes(asking.config, [(RESUME, kept)], asking.task_id, asking.task_path)
     else:

@@ -142,19 +142,23 @@ def unanswered(thread_id: str, held: list[Waiting]) -> list[Waiting]:
     """
     if not held:
         return []
-    answered = set(
-        Decision.objects.filter(
-            review__thread_id=thread_id,
-            checkpoint_applied__in={one.level.checkpoint_id for one in held},
-            goto="",
-        ).values_list("review__checkpoint_ns", "checkpoint_applied", "review__interrupt_id")
-    )
-    return [one for one in held if one.key not in answered]
+    decided = Decision.objects.filter(
+        review__thread_id=thread_id,
+        checkpoint_applied__in={one.level.checkpoint_id for one in held},
+    ).values_list("review__checkpoint_ns", "checkpoint_applied", "review__interrupt_id", "goto")
+    answered = {tuple(key) for *key, goto in decided if not goto}
+    # Where it leads elsewhere, the node that ran last is still the one that was answered for.
+    directed = {tuple(key) for *key, goto in decided if goto}
+    return [
+        one
+        for one in held
+        if one.key not in answered and not (one.kind == "after" and one.key in directed)
+    ]
 
 
 def follows(thread_id: str, one: Waiting) -> Decision | None:
     """The decision whose run led to this pause: LangGraph keeps its id with each checkpoint."""
-    decision_id = (one.level.state.metadata or {}).get("decision_id")
+    metadata: Any = one.level.state.metadata or {}
     if one.kind == "question":  # several in one node are asked without a checkpoint in between
         last = Decision.objects.filter(
             review__thread_id=thread_id,
@@ -165,7 +169,7 @@ def follows(thread_id: str, one: Waiting) -> Decision | None:
             return found
     try:
         known = Decision.objects.select_related("review").defer("review__snapshot")
-        return known.filter(pk=decision_id, review__thread_id=thread_id).first()
+        return known.filter(pk=metadata.get("decision_id"), review__thread_id=thread_id).first()
     except (ValueError, ValidationError):
         return None
 
@@ -294,7 +298,7 @@ def _stalled(graph: Graph, state: StateSnapshot, thread_id: str) -> list[Pause]:
 def broken_off(graph: Graph, state: StateSnapshot, thread_id: str) -> Pause:
     """A run that stands between two nodes, as admins are shown it."""
     node, error = next(iter(failures(graph, state)), (state.next[0], ""))
-    pause = {"kind": "stalled", "nodes": list(state.next), "error": clean(error)[:4000]}
+    pause: Any = {"kind": "stalled", "nodes": list(state.next), "error": clean(error)[:4000]}
     shown = snapshot(state, pause=pause)
     columns = _columns(graph, shown, thread_id)
     columns["excerpt"] = excerpt(pause["error"], 200)

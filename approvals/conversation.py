@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from approvals.paths import pick
 from approvals.plain import JSON
+from approvals.snapshots import items_of
 
 ROLES = {"user": "human", "assistant": "ai", "function": "tool", "developer": "system"}
 
@@ -33,8 +34,7 @@ class Message:
 
 def messages(values: Mapping[str, JSON], key: str) -> list[Message]:
     """From the jsonable form, or from `{"role": …, "content": …}`; anything else is passed over."""
-    found = pick(values, key)
-    items = found if isinstance(found, list) else []
+    items = items_of(pick(values, key))
     return [_spoken(item) for item in items if isinstance(item, dict) and "content" in item]
 
 

@@ -1,27 +1,23 @@
 """What a reviewer sends: the state they saw and their text, checked before anything is touched."""
 
-import json
-import math
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
 
+from approvals import schema_form
 from approvals.answers import STATIC, WORDS_FOR, Order, editable, level_of
 from approvals.models import Decision, Review
 from approvals.plain import as_text, clean
-from graphs.fields import coerce
+from approvals.schema_form import Reading, TypedField, one_newline
+from graphs.fields import coerce, schema_of
 from graphs.registry import Graph
 
 EDIT = "edit."
 TEXT = "text."
 SAYING = [action for action in STATIC if action != Decision.Action.APPROVE]
 UNKNOWN = "There is no such action. Nothing was recorded."
-
-
-def one_newline(text: str) -> str:
-    """Browsers send CRLF from a textarea; agents write LF."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 class TextField(forms.CharField):
@@ -43,28 +39,25 @@ class TextField(forms.CharField):
                 raise forms.ValidationError(wrong)
 
 
-def _faults(text: str, limit: int) -> list[str]:
-    found = []
+def _faults(text: str, limit: int) -> Iterator[str]:
     if not text.strip():
-        found.append("This is empty. Write what should be sent, or go back to the draft.")
+        yield "This is empty. Write what should be sent, or go back to the draft."
     if len(text) > limit:
-        found.append(
-            f"This has {len(text):,} characters; at most {limit:,} can be sent. Shorten it."
-        )
+        yield f"This has {len(text):,} characters; at most {limit:,} can be sent. Shorten it."
     if "\x00" in text:
-        found.append("This holds a NUL character, which cannot be stored. Remove it, then approve.")
+        yield "This holds a NUL character, which cannot be stored. Remove it, then approve."
     if "\ufffd" in clean(text.replace("\x00", "")):
-        found.append(
+        yield (
             "This holds a character that arrived broken (half of an emoji, often). "
             "Type it again, then approve."
         )
-    return found
 
 
 class DecideForm(forms.Form):
     """The form of a static pause. `order` is what came of it, once it is valid.
 
-    Its text fields are the ones that reviews.toml calls editable; any other is refused by name.
+    What may be edited is what reviews.toml calls editable; any other field is refused by name. The
+    response is a text; the other fields have inputs of the types that the graph declares.
     """
 
     digest = forms.CharField(required=False)
@@ -83,102 +76,125 @@ class DecideForm(forms.Form):
     ) -> None:
         self.review, self.graph = review, graph
         self.settings = graph.review if graph else None
-        self.originals = original_texts(review, graph)
-        initial = {
-            "digest": review.digest,
-            "checkpoint": review.checkpoint_id,
-            "key": uuid.uuid4(),
-            **{EDIT + name: text for name, text in self.originals.items()},
-            **{EDIT + name: as_text(value) for name, value in (drafts or {}).items()},
-        }
-        if data is not None:
-            # Not sent at all means not touched; sent empty means emptied.
-            data = {EDIT + name: text for name, text in self.originals.items()} | data.dict()
-        super().__init__(data, initial=initial)
+        self.editable = editable(graph, review) if graph else []
+        self.drafts = drafts or {}
+        super().__init__(data, initial=self._initial())
         limit = self.settings.max_length if self.settings else 0
-        for name, original in self.originals.items():
-            self.fields[EDIT + name] = TextField(name, original, limit)
+        if self.response:
+            self.fields[EDIT + self.response] = TextField(self.response, self.original, limit)
         for action in SAYING:
-            self.fields[TEXT + action] = forms.CharField(
-                required=False,
-                strip=False,
-                max_length=limit or None,
-                error_messages={"max_length": f"At most {limit:,} characters. Shorten it."},
-            )
+            self.fields[TEXT + action] = TextField(action, "", limit)
+        self.typed = {name: self._read(name) for name in self.editable if name != self.response}
+
+    def _initial(self) -> dict[str, Any]:
+        drafted = as_text(self.drafts[self.response]) if self.response in self.drafts else None
+        return {
+            "digest": self.review.digest,
+            "checkpoint": self.review.checkpoint_id,
+            "key": uuid.uuid4(),
+            EDIT + self.response: self.original if drafted is None else drafted,
+        }
 
     @property
     def response(self) -> str:
-        """The field that goes out; "" where this pause has none to edit."""
+        """The field that goes out, where it can be edited as a text; else ""."""
         name = self.settings.response if self.settings else ""
-        return name if name in self.originals else ""
+        is_text = isinstance(self.review.values.get(name), str | None)
+        return name if name in self.editable and is_text else ""
+
+    @property
+    def original(self) -> str:
+        return one_newline(as_text(self.review.values.get(self.response)))
 
     @property
     def response_field(self) -> Any:
         return self[EDIT + self.response] if self.response else None
 
     @property
-    def other_fields(self) -> list[Any]:
-        return [self[EDIT + name] for name in self.originals if name != self.response]
-
-    @property
     def chosen(self) -> str:
         """The action that was sent; approving unless another was."""
         return str(self["action"].value() or Decision.Action.APPROVE)
 
-    def text(self, name: str) -> str:
-        """The person's text of a field as they typed it, valid or not."""
-        return one_newline(str(self[EDIT + name].value() or ""))
-
-    def texts(self) -> dict[str, str]:
-        """What the person changed, valid or not: kept on every page that refuses it."""
-        return {
-            name: self.text(name)
-            for name in self.originals
-            if self.text(name) != self.originals[name]
-        }
+    @property
+    def text(self) -> str:
+        """The person's text of the response as they typed it, valid or not."""
+        if not self.response:
+            return ""
+        value = self[EDIT + self.response].value()
+        return self.original if value is None else one_newline(str(value))
 
     def said(self, action: str) -> str:
         """The person's reason, feedback or answer, as they typed it."""
         return one_newline(str(self[TEXT + action].value() or ""))
 
+    @property
+    def other_fields(self) -> list[TypedField]:
+        return [field for reading in self.typed.values() for field in reading.fields]
+
+    def kept(self) -> dict[str, str]:
+        """What the person wrote besides the response, valid or not: no page that refuses it may
+        lose it."""
+        leaves = (leaf for reading in self.typed.values() for leaf in reading.root.walk())
+        changed = {leaf.name.removeprefix(EDIT): leaf.text for leaf in leaves if leaf.changed}
+        words = {action: self.said(action) for action in SAYING}
+        return changed | {action: text for action, text in words.items() if text.strip()}
+
+    def _read(self, name: str) -> Reading:
+        original = self.review.values.get(name)
+        schema = schema_of(level_of(self.graph, self.review), name) if self.graph else None
+        return schema_form.read(
+            EDIT + name,
+            schema,
+            original,
+            self.data if self.is_bound else self._drafted(name, schema),
+        )
+
+    def _drafted(self, name: str, schema: Any) -> dict[str, str]:
+        """What the person's draft would post: the inputs of their value, filled in."""
+        if name not in self.drafts:
+            return {}
+        filled = schema_form.tree_for(EDIT + name, schema, self.drafts[name])
+        return {leaf.name: leaf.text for leaf in filled.walk()}
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        for name in self.data:
-            if name.startswith(EDIT) and name[len(EDIT) :] not in self.originals:
-                raise forms.ValidationError(
-                    f"“{name[len(EDIT) :][:80]}” may not be edited here. Nothing was recorded."
-                )
+        if name := self.forbidden:
+            raise forms.ValidationError(
+                f"“{name[:80]}” may not be edited here. Nothing was recorded."
+            )
         if self.is_bound and not (cleaned.get("digest") and cleaned.get("key")):
             raise forms.ValidationError("The form is incomplete. Open the review again.")
         action = cleaned.get("action") or Decision.Action.APPROVE
-        if action != Decision.Action.APPROVE:
-            self._forgive_edits()
-            if not self.said(action).strip():
-                self.add_error(TEXT + action, WORDS_FOR[Decision.Action(action)])
-        return {**cleaned, "action": action, "edits": self._edits()}
-
-    def _forgive_edits(self) -> None:
-        """What is not going to be sent need not be fit to be sent."""
-        for name in self.originals:
-            self._errors.pop(EDIT + name, None)
+        if action == Decision.Action.APPROVE:
+            return {**cleaned, "action": action, "edits": self._edits()}
+        self.errors.pop(EDIT + self.response, None)  # what is not sent need not be fit for it
+        if not self.said(action).strip():
+            self.add_error(TEXT + action, WORDS_FOR[Decision.Action(action)])
+        return {**cleaned, "action": action, "edits": self._changed()}
 
     @property
     def forbidden(self) -> str:
         """The first field sent that reviews.toml does not call editable; "" when there is none."""
-        sent = [name[len(EDIT) :] for name in self.data if name.startswith(EDIT)]
-        return next((name for name in sent if name not in self.originals), "")
+        known = [EDIT + name for name in self.editable]
+        sent = [name for name in self.data if name.startswith(EDIT)]
+        return next((name[len(EDIT) :] for name in sent if not _belongs(name, known)), "")
 
     def _edits(self) -> dict[str, Any]:
-        found = {}
-        for name, original in self.originals.items():
-            text = self.cleaned_data.get(EDIT + name, original)
-            if text != original:
-                try:
-                    found[name] = typed(text, self.review.values.get(name))
-                    self._check(name, found[name])
-                except ValueError as error:
-                    self.add_error(EDIT + name, str(error))
+        for reading in self.typed.values():
+            for name, wrong in reading.errors.items():
+                self.add_error(None, f"{name.removeprefix(EDIT)}: {' '.join(wrong)}")
+        found = self._changed()
+        for name, value in found.items():
+            try:
+                self._check(name, value)
+            except ValueError as error:
+                self.add_error(EDIT + name if name == self.response else None, f"{name}: {error}")
         return found
+
+    def _changed(self) -> dict[str, Any]:
+        typed = {name: one.value for name, one in self.typed.items() if one.changed}
+        reply = {self.response: self.text} if self.response and self.text != self.original else {}
+        return {**reply, **typed}
 
     def _check(self, name: str, value: Any) -> None:
         """Raises ValueError for what the state's declared type would not take."""
@@ -193,51 +209,5 @@ class DecideForm(forms.Form):
         return Order(sent["digest"], sent["checkpoint"], sent["key"], action, sent["edits"], text)
 
 
-def original_texts(review: Review, graph: Graph | None) -> dict[str, str]:
-    """The editable fields as text; what is no text in the state is shown as JSON."""
-    if graph is None:
-        return {}
-    return {name: one_newline(as_text(review.values.get(name))) for name in editable(graph, review)}
-
-
-def typed(text: str, original: Any) -> Any:
-    """The text as the type that the state has there: a number stays a number.
-
-    Raises ValueError with what to do.
-    """
-    if original is None or isinstance(original, str):
-        return text
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError("This must be JSON, as it was before. Mend it, then approve.") from None
-    if type(value) is not type(original) and not (type(value) is int and type(original) is float):
-        raise ValueError(f"This must stay {_KINDS[type(original)]}, as the graph's state has it.")
-    _refuse_unstorable(value)
-    return value
-
-
-def _refuse_unstorable(value: Any) -> None:
-    """Raises ValueError for what a checkpoint, or Postgres, could not hold."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_unstorable(key)
-            _refuse_unstorable(item)
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_unstorable(item)
-    elif isinstance(value, str) and value != clean(value):
-        raise ValueError("This holds a character that cannot be stored. Remove it, then approve.")
-    elif isinstance(value, int) and value.bit_length() > 63:
-        raise ValueError("This holds a number that is too large to be stored. Make it smaller.")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("This holds something that is no number. Mend it, then approve.")
-
-
-_KINDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    list: "a list",
-    dict: "an object",
-}
+def _belongs(name: str, known: list[str]) -> bool:
+    return any(name == one or name.startswith(one + ".") for one in known)

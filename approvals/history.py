@@ -20,6 +20,7 @@ from approvals.models import Decision, Review
 from approvals.plain import JSON, as_text, canonical, jsonable
 from approvals.redline import Piece, Redline, redline
 from approvals.savers import JoiningSaver, raw_connection, with_saver
+from approvals.tolerant import reading
 from graphs.registry import Graph
 
 PAGE = 20
@@ -156,7 +157,7 @@ def _load(review: Review, graph: Graph, ids: Iterable[str]) -> dict[str, _Loaded
     config: Any = {
         "configurable": {"thread_id": review.thread_id, "checkpoint_ns": review.checkpoint_ns}
     }
-    found = with_saver(graph, saver).get_state_history(config)
+    found = reading(with_saver(graph, saver)).get_state_history(config)
     return {state.config["configurable"]["checkpoint_id"]: _Loaded(state) for state in found}
 
 

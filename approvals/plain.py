@@ -79,14 +79,25 @@ def _pieces(value: JSON, levels: int = 3) -> Iterator[str]:
             yield canonical(value[start : start + PIECE])[1:-1]
         yield '"'
     elif isinstance(value, dict) and levels:
-        for index, key in enumerate(sorted(value)):
-            yield f"{',' if index else '{'}{canonical(key)}:"
-            yield from _pieces(value[key], levels - 1)
-        yield "}" if value else "{}"
+        yield from _object_pieces(value, levels)
     elif isinstance(value, list):
         yield from _list_pieces(value, levels)
     else:
         yield canonical(value)
+
+
+def _object_pieces(value: dict[str, JSON], levels: int) -> Iterator[str]:
+    yield "{"
+    names = sorted(value)
+    for start in range(0, len(names), ITEMS):
+        few = names[start : start + ITEMS]
+        if len(names) > ITEMS:
+            yield ("," if start else "") + canonical({name: value[name] for name in few})[1:-1]
+            continue
+        for index, name in enumerate(few):
+            yield f"{',' if index else ''}{canonical(name)}:"
+            yield from _pieces(value[name], levels - 1)
+    yield "}"
 
 
 def _list_pieces(value: list[JSON], levels: int) -> Iterator[str]:

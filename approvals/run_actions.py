@@ -116,7 +116,7 @@ def _config(review: Review, graph: Graph) -> Any:
 def _take_up(
     actor: Actor,
     review: Review,
-    action: Action,
+    action: Decision.Action,
     key: UUID,
     noted: AuditEntry.Action,
     note: str = "",

@@ -20,12 +20,12 @@ from langgraph.types import StateSnapshot
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from approvals import actions, events
-from approvals.answering import NotAsked, take_answer_out
+from approvals.answering import Asking, NotAsked, give_again, take_answer_out
 from approvals.applying import apply, in_words, run_config
 from approvals.capture import unanswered
 from approvals.errors import AWAY
-from approvals.models import Decision
-from approvals.pauses import can_run, failures, waiting
+from approvals.models import Decision, Review
+from approvals.pauses import can_run, failures, levels, waiting
 from approvals.plain import clean
 from approvals.registry import registry
 from approvals.savers import (
@@ -122,6 +122,7 @@ def take_and_apply(decision_id: str) -> Lease | None:
             review.pk,
             graph,
         )
+        _give_again(lease)
         if _has_way_to_go(lease):
             return lease
         actions.end(decision, **_ended(lease, None))
@@ -161,6 +162,19 @@ def _leave_alone(decision: Decision) -> None:
         checkpoint_after=now_at or "",
         error=f"{reason} before the decision could be applied. Nothing of it was sent.",
     )
+
+
+def _give_again(lease: Lease) -> None:
+    """Has every answer that was given lie where the run will look for it."""
+    given = Decision.objects.filter(
+        review__thread_id=lease.thread_id, review__kind=Review.Kind.QUESTION
+    ).exclude(checkpoint_applied="")
+    answers = dict(given.values_list("review__interrupt_id", "answer"))
+    saver = JoiningSaver(raw_connection())
+    for level in levels(lease.graph, _look(lease)) if answers else []:
+        for task in level.unfinished:
+            place = (lease.thread_id, level.checkpoint_ns, level.checkpoint_id, task.id, "")
+            give_again(saver, Asking(*place), task.name, answers)
 
 
 def _has_way_to_go(lease: Lease) -> bool:
@@ -255,7 +269,8 @@ def record_outcome(lease: Lease, error: BaseException | None) -> None:
 def _take_answer_out(decision: Decision) -> None:
     """The node would not have this answer, and never will: the question is asked once more."""
     saver = JoiningSaver(raw_connection())
-    take_answer_out(saver, decision.review.thread_id, decision.review.interrupt_id)
+    review = decision.review
+    take_answer_out(saver, review.thread_id, review.interrupt_id, review.node)
     decision.checkpoint_applied, decision.applied_at = "", None
 
 

@@ -2,7 +2,7 @@
 
 `JoiningSaver` writes through Django's own connection, so that a checkpoint, its audit entry and
 the decision's state commit together or not at all. `FencedSaver` is the worker's: each of its
-writes first proves that this run of the decision has not been taken over.
+reads and writes first proves that this run of the decision has not been taken over.
 """
 
 import asyncio
@@ -63,7 +63,9 @@ class FencedSaver(AsyncPostgresSaver):
 
     A worker that was stopped, declared dead and woken up again still believes in its run. The
     check and the write are one transaction, and the row lock makes a taker wait for a write that
-    is under way: after the epoch has been counted up, nothing of the older run gets in.
+    is under way: after the epoch has been counted up, nothing of the older run gets in. The same
+    for its reads: where the taker has brought the thread to its next pause, a worker that began
+    only then would run through it.
     """
 
     def __init__(self, pool: Any, decision_id: str, epoch: int) -> None:
@@ -72,10 +74,6 @@ class FencedSaver(AsyncPostgresSaver):
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
-        if not pipeline:  # a read
-            async with super()._cursor() as cursor:
-                yield cursor
-            return
         async with super()._cursor() as cursor, cursor.connection.transaction():
             await cursor.execute(
                 "SELECT 1 AS held FROM approvals_decision "

@@ -162,7 +162,7 @@ def _said(value: dict[str, Any]) -> str:
     """A message or a document by its words; "" for anything else."""
     if isinstance(value.get("page_content"), str):
         return f"document: {excerpt(value['page_content'], SUMMARY)}"
-    (message,) = messages({"one": [value]}, "one") or [None]
+    message = next(iter(messages({"one": [value]}, "one")), None)
     if message is None or message.role not in ROLES:
         return ""
     calls = ", ".join(f"calls {call.name}" for call in message.tool_calls)

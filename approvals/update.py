@@ -139,11 +139,18 @@ def _ways(
         yield [(written, None)]
     elsewhere = [*_ending_nodes(level), *level.nodes]
     if not coming:  # acting as a node that leads nowhere, or writing first and ending then
-        yield from ([(written, node)] for node in elsewhere if written)
+        for node in elsewhere if written else []:
+            yield [(written, node)]
         yield [(written, None), (None, END)] if written else [(None, END)]
+        for node in elsewhere if written else []:
+            yield [(None, END), (written, node)]
         return
     there = Command(update=written, goto=coming)
-    yield from ([(there, node)] for node in elsewhere)
+    for node in elsewhere:
+        yield [(there, node)]
+    # A node that several edges join at stays triggered until the step it waits in is cleared.
+    for node in elsewhere:
+        yield [(None, END), (there, node)]
 
 
 def _ending_nodes(level: Compiled) -> list[str]:

@@ -17,20 +17,24 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from approvals import actions, wording
+from approvals.answers import approval_values, editable, offered, unreadable
 from approvals.audit import Actor
-from approvals.conversation import messages
+from approvals.conversation import Message, messages
 from approvals.errors import AlreadyDecided, ApprovalError, Conflict, NotAllowed
 from approvals.flow import flow_svg, from_drawable
-from approvals.forms import EDIT, DecideForm, one_newline
+from approvals.forms import TEXT, DecideForm
 from approvals.history import history, progress
 from approvals.models import AuditEntry, Decision, Review
 from approvals.paging import ROWS, as_int, capped, cursor, next_cursor
 from approvals.paths import pick
 from approvals.plain import as_text
 from approvals.policies import Policy
+from approvals.question_form import QuestionForm, drafts_of, tell
 from approvals.redline import redline as word_diff
 from approvals.registry import graph as registered
 from approvals.state_tree import tree
+
+AnyForm = DecideForm | QuestionForm
 
 
 @method_decorator(never_cache, name="dispatch")
@@ -150,47 +154,113 @@ def _review_page(
     request: HttpRequest,
     found: Review,
     policy: Policy,
-    form: DecideForm | None = None,
+    form: AnyForm | None = None,
     status: int = 200,
 ) -> HttpResponse:
     graph = registered(found.graph)
     settings = graph.review if graph else None
     standing = _standing(request, found, policy)
-    form = form or DecideForm(found, graph, drafts=_taken_back(request, standing))
-    response = form.response
-    original = as_text(pick(found.values, settings.response)) if settings else ""
-    text = form.text(response) if response else original
-    if standing["decision"]:
-        text = as_text(standing["decision"].edits.get(response, original))
+    form = form or form_for(found, graph, drafts=_taken_back(request, standing))
+    if standing["decision"] and isinstance(form, QuestionForm):
+        tell(form, standing["decision"])
+    response = settings.response if settings else ""
+    original = as_text(pick(found.values, response)) if response else ""
+    values = {**(found.snapshot.get("around") or {}), **found.values}
     context = {
         **_queue(request, policy, found.pk),
         **standing,
         **_strip(request),
         "form": form,
         "settings": settings,
+        "sets": approval_values(graph, found) if graph else {},
+        "actions": _actions(graph, found, form),
+        "unreadable": unreadable(found),
+        "earlier": _earlier(found, response),
         "original_text": original,
-        "response_text": form.text(response) if response else "",
-        "approved_text": text,
-        "diff": word_diff(original, text),
-        "conversation": messages(found.values, settings.messages) if settings else [],
-        "findings": _findings(found, settings),
-        "draft": pick(found.values, settings.response) if settings else None,
-        "drafted_by": pick(found.values, settings.drafted_by) if settings else None,
+        "response_text": form.text,
+        "conversation": _conversation(values, settings, form),
+        "findings": _findings(values, settings),
+        "draft": pick(found.values, response) if response else None,
+        "drafted_by": pick(values, settings.drafted_by) if settings else None,
         "tree": tree(found.values),
-        "metadata": tree(found.snapshot.get("metadata") or {}),
+        "around": tree(found.snapshot.get("around") or {}, "/around"),
+        "metadata": tree(found.snapshot.get("metadata") or {}, "/metadata"),
+        **_texts(form, standing["decision"], original, response),
     }
     return render(request, "review.html", context, status=status)
+
+
+def _conversation(values: Any, settings: Any, form: AnyForm) -> list[Message]:
+    """The messages so far; the calls that are asked about stand below them, not among them."""
+    said = messages(values, settings.messages) if settings else []
+    asked = [call.name for call in form.question.calls] if isinstance(form, QuestionForm) else []
+    if said and asked and not said[-1].text and _calls(said[-1]) == asked:
+        return said[:-1]
+    return said
+
+
+def _calls(message: Message) -> list[str]:
+    return [call.name for call in message.tool_calls]
+
+
+def _texts(form: AnyForm, decision: Decision | None, original: str, response: str) -> Any:
+    """What goes out, or went out, against the draft."""
+    text = form.text if form.response else original
+    if decision is not None:
+        text = as_text(decision.values.get(response, original)) if response else ""
+    return {"approved_text": text, "diff": word_diff(original, text)}
+
+
+def form_for(found: Review, graph: Any, data: Any = None, drafts: Any = None) -> AnyForm:
+    """The form that this pause is decided with."""
+    if graph is not None and found.is_question and "question" in found.pause:
+        return QuestionForm(found, graph, data, drafts)
+    return DecideForm(found, graph, data, drafts)
+
+
+def _actions(graph: Any, found: Review, form: AnyForm) -> list[dict[str, Any]]:
+    """What can be done besides approving, each with the words that the person gave for it."""
+    if graph is None or not isinstance(form, DecideForm) or not found.pause_is_known:
+        return []
+    answers = graph.review.answers()
+    return [
+        {
+            "name": name,
+            "field": form[TEXT + name],
+            "goto": answers[name].goto,
+            "open": form.is_bound and form.chosen == name,
+        }
+        for name in offered(graph, found)
+        if name in answers
+    ]
+
+
+def _earlier(found: Review, response: str) -> dict[str, Any] | None:
+    """The round before, if this one is what came of sending it back."""
+    before = found.follows
+    if before is None or before.action != Decision.Action.SEND_BACK:
+        return None
+    draft = as_text(pick(before.review.values, response)) if response else ""
+    now = as_text(pick(found.values, response)) if response else ""
+    return {
+        "decision": before,
+        "feedback": before.said.get("text", ""),
+        "draft": draft,
+        "diff": word_diff(draft, now),
+    }
 
 
 def _taken_back(request: HttpRequest, standing: dict[str, Any]) -> dict[str, Any]:
     """The edits of this person's last decision here that they took back: theirs to go on with."""
     mine = [one for one in standing["taken_back"] if one.actor_id == request.user.pk]
-    return mine[-1].edits if mine else {}
+    if not mine:
+        return {}
+    return drafts_of(mine[-1]) if standing["review"].is_question else mine[-1].edits
 
 
-def _findings(found: Review, settings: Any) -> list[dict[str, str]]:
+def _findings(values: Any, settings: Any) -> list[dict[str, str]]:
     """What the agent's own check noted, in whichever words the graph has for it."""
-    listed = pick(found.values, settings.findings) if settings else None
+    listed = pick(values, settings.findings) if settings else None
     return [_finding(one) for one in listed] if isinstance(listed, list) else []
 
 
@@ -209,8 +279,15 @@ def _standing(request: HttpRequest, found: Review, policy: Policy) -> dict[str, 
     return {
         **shown,
         "decision": decision,
+        "heading": wording.standing(decision, decision.actor_id == request.user.pk)
+        if decision
+        else "",
+        "waits": wording.waits(found),
+        "next_round": _next_round(decision),
         "taken_back": taken_back,
         "progress": _progress(request, found, decision, shown["history"]),
+        **_offers(found),
+        "may_tend": policy.tends_runs,
         "may_decide": policy.may_decide(found),
         "may_undo": decision is not None and pending and policy.may_undo(decision),
         "may_take_back": decision is not None and decision.is_stuck and policy.may_undo(decision),
@@ -218,6 +295,21 @@ def _standing(request: HttpRequest, found: Review, policy: Policy) -> dict[str, 
         "flow": _flow(found, shown["history"], pending),
         "thread_query": urlencode({"q": f'thread:"{found.thread_id}"'}),
     }
+
+
+def _next_round(decision: Decision | None) -> Review | None:
+    if decision is None or decision.state != Decision.State.PAUSED:
+        return None
+    return decision.next_reviews.listed().order_by("pk").first()
+
+
+def _offers(found: Review) -> dict[str, Any]:
+    """What the dock has buttons for."""
+    graph = registered(found.graph)
+    if graph is None or not found.pause_is_known or found.is_question:
+        return {"offers": [], "has_reply": False}
+    others = [name for name in offered(graph, found) if name != Decision.Action.APPROVE]
+    return {"offers": others, "has_reply": graph.review.response in editable(graph, found)}
 
 
 def _decisions(found: Review) -> tuple[Decision | None, list[Decision]]:
@@ -240,7 +332,11 @@ def _progress(request: HttpRequest, found: Review, decision: Decision | None, sh
 def _history(request: HttpRequest, found: Review) -> dict[str, Any]:
     graph = registered(found.graph)
     before = request.GET.get("before", "").replace("\x00", "")
-    return {"review": found, "history": history(found, graph, before) if graph else None}
+    return {
+        "review": found,
+        "history": history(found, graph, before) if graph else None,
+        "may_run_again": Policy(request.user).tends_runs,
+    }
 
 
 def _flow(found: Review, shown: Any, pending: bool) -> str:
@@ -275,7 +371,7 @@ def posted(view: Any) -> Any:
 def decide(request: HttpRequest, pk: int) -> HttpResponse:
     found, policy = _visible(request, pk)
     graph = registered(found.graph)
-    form = DecideForm(found, graph, request.POST)
+    form = form_for(found, graph, request.POST)
     if not form.is_valid():
         if form.forbidden:
             error = NotAllowed(f"Tried to edit {form.forbidden[:80]}.")
@@ -298,14 +394,14 @@ def _address(request: HttpRequest, found: Review) -> str:
 
 
 def _conflict_page(
-    request: HttpRequest, found: Review, policy: Policy, form: DecideForm, error: Conflict
+    request: HttpRequest, found: Review, policy: Policy, form: AnyForm, error: Conflict
 ) -> HttpResponse:
     """Who or what was first, and both texts. Nothing typed is lost."""
     found.refresh_from_db(fields=["status", "ended_because"])
     standing = _standing(request, found, policy)
-    decision, response = standing["decision"], form.response
-    draft = form.originals.get(response, "")
-    theirs = decision.edits.get(response, draft) if decision else draft
+    decision = standing["decision"]
+    draft = form.original if isinstance(form, DecideForm) else ""
+    theirs = as_text(decision.values.get(form.response, draft)) if decision else draft
     context = {
         **_queue(request, policy, found.pk),
         **standing,
@@ -313,8 +409,9 @@ def _conflict_page(
         "is_decided": isinstance(error, AlreadyDecided) and decision is not None,
         "draft": draft,
         "theirs": theirs,
-        "mine": form.text(response) if response else "",
-        "others": {name: text for name, text in form.texts().items() if name != response},
+        "mine": form.text,
+        "others": form.kept(),
+        "did": wording.did(decision.action) if decision else "",
         "told": [
             (entry, wording.headline(entry))
             for entry in reversed(AuditEntry.objects.filter(review=found).order_by("-id")[:8])
@@ -330,13 +427,13 @@ def redline(request: HttpRequest, pk: int) -> HttpResponse:
     graph = registered(found.graph)
     if graph is None:
         raise Http404
-    form = DecideForm(found, graph, request.POST)
+    form = form_for(found, graph, request.POST)
     if not request.htmx:  # type: ignore[attr-defined]
         actions.open_review(Actor.of(request), found)
         return _review_page(request, found, policy, form)
-    name = form.response
-    text = one_newline(request.POST.get(EDIT + name, ""))[: graph.review.max_length]
-    diff = word_diff(form.originals.get(name, ""), text)
+    if not isinstance(form, DecideForm):
+        raise Http404
+    diff = word_diff(form.original, form.text[: graph.review.max_length])
     return render(request, "review.html#redline", {"diff": diff})
 
 
@@ -357,13 +454,13 @@ def _on_decision(request: HttpRequest, pk: uuid.UUID, act: Any) -> HttpResponse:
         act(Actor.of(request), decision.pk)
     except ApprovalError as error:
         graph = registered(found.graph)
-        form = DecideForm(found, graph)
+        form = form_for(found, graph)
         return _conflict_or_refusal(request, found, policy, form, error)
     return redirect(found)
 
 
 def _conflict_or_refusal(
-    request: HttpRequest, found: Review, policy: Policy, form: DecideForm, error: ApprovalError
+    request: HttpRequest, found: Review, policy: Policy, form: AnyForm, error: ApprovalError
 ) -> HttpResponse:
     if isinstance(error, Conflict):
         return _conflict_page(request, found, policy, form, error)

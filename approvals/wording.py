@@ -1,6 +1,6 @@
 """Audit entries in words: a headline each, for people who were not there."""
 
-from approvals.models import AuditEntry
+from approvals.models import AuditEntry, Decision, Review
 
 _A = AuditEntry.Action
 _SAID = {
@@ -18,18 +18,72 @@ _SAID = {
     _A.SUPERSEDED: "Another program moved the thread",
     _A.RETRIED: "{who} retried the run",
     _A.REFUSED: "{who} was refused",
+    _A.STALLED: "Run broke off {note}",
+    _A.CONTINUED: "{who} had the run go on",
+    _A.ENDED: "{who} ended the run",
+    _A.DELETED: "{who} deleted the thread",
+    _A.FORKED: "{who} ran it again {note}",
 }
-_DECIDED = {"approve": "{who} approved it as drafted", "edit": "{who} approved with an edit"}
+# What a person did, after their name; and the same as the beginning of a sentence.
+_DID = {
+    "approve": ("approved it as drafted", "Approved"),
+    "edit": ("approved it with an edit", "Approved"),
+    "reject": ("rejected it", "Rejected"),
+    "send_back": ("sent it back", "Sent back"),
+    "respond": ("answered it", "Answered"),
+    "mixed": ("decided its calls one by one", "Decided"),
+    "continue": ("had the run go on", "Continued"),
+    "rerun": ("ran it again from a checkpoint", "Run again"),
+}
+_ENDED = {
+    "applied": "The run goes on",
+    "finished": "{done}, and the run finished",
+    "paused": "{done}; the run paused again",
+    "failed": "{done}, but the run failed",
+}
+ASKED = "asks in"
+_WAITS = {"before": "paused before", "after": "paused after", "question": ASKED}
+
+
+def did(action: str) -> str:
+    """What somebody did, to follow their name."""
+    return _DID.get(action, ("decided", ""))[0]
+
+
+def done(action: str) -> str:
+    """The same in a word or two: Approved, Sent back."""
+    return _DID.get(action, ("", "Decided"))[1]
+
+
+def standing(decision: Decision, mine: bool) -> str:
+    """Where a decision stands, as the heading over its run."""
+    who = "You" if mine else decision.actor.get_full_name() or decision.actor.get_username()
+    finished = done(decision.action)
+    if decision.state == Decision.State.PENDING:
+        return f"{who} {did(decision.action)}"
+    if decision.is_stuck:
+        return f"{finished}, but it could not be applied"
+    if decision.state == Decision.State.SUPERSEDED:
+        applied = f"{finished} and applied; another program then moved the thread"
+        return applied if decision.checkpoint_applied else "Not applied: the thread had moved"
+    return _ENDED.get(decision.state, "{done}").format(done=finished)
+
+
+def waits(review: Review) -> str:
+    """How the run came to wait, to be followed by the node's name."""
+    if review.kind == Review.Kind.STALLED:
+        return "failed in" if review.excerpt else "broke off before"
+    return _WAITS.get(review.kind, "paused before")
+
+
 # Entries whose note says more than their headline does.
 NOTED = {_A.MOVED, _A.FAILED, _A.SUPERSEDED, _A.REFUSED, _A.SIGN_IN_FAILED}
 
 
 def headline(entry: AuditEntry) -> str:
     """What happened, in one clause."""
-    if entry.action == _A.DECIDED:
-        said = _DECIDED.get(entry.note, "{who} decided")
-    else:
-        said = _SAID[_A(entry.action)]
+    decided = entry.action == _A.DECIDED
+    said = "{who} " + did(entry.note) if decided else _SAID[_A(entry.action)]
     return said.format(who=entry.actor_name or "Somebody", note=entry.note)
 
 

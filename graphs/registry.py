@@ -341,12 +341,15 @@ def compile_target(target: Any) -> Compiled:
 
 def pausing(compiled: Compiled, review: ReviewSettings) -> Compiled:
     """The graph, pausing where reviews.toml says and wherever it paused already."""
-    return compiled.copy(
+    made: Compiled = compiled.copy(
         {
             "interrupt_before_nodes": _both(compiled.interrupt_before_nodes, review.approval_nodes),
             "interrupt_after_nodes": _both(compiled.interrupt_after_nodes, review.approval_after),
         }
     )
+    # copy() forgets which types of the state may be read back: enums would come as text.
+    made._serde_allowlist = compiled._serde_allowlist
+    return made
 
 
 def _both(own: Nodes, named: list[str]) -> Nodes:

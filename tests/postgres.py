@@ -19,6 +19,7 @@ os.environ["LANGSMITH_TRACING"] = "false"
 # Sync Playwright keeps an event loop in the main thread, where the tests use the ORM.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 os.environ.pop("SUPPORT_MODEL", None)
+os.environ.pop("REFUNDS_MODEL", None)
 embedded_here = not os.environ.get("DATABASE_URL")
 
 if embedded_here:

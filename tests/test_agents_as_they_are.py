@@ -1,4 +1,4 @@
-"""Agents that were never told of us: what their runs carry, and what cannot be served yet."""
+"""Agents that were never told of us: what their runs carry, and how they are served."""
 
 import json
 import operator
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.django_db
 
 class State(TypedDict, total=False):
     reply: str
+    status: str
     said: Annotated[list[str], operator.add]
 
 
@@ -40,7 +41,9 @@ sending.add_node("draft", lambda state: {"said": ["draft"]})
 sending.add_node("human_approval", lambda state: {"said": [state["reply"]]})
 sending.add_edge(START, "draft")
 sending.add_conditional_edges(
-    "draft", lambda state: [Send("human_approval", {"reply": "as sent"})], ["human_approval"]
+    "draft",
+    lambda state: [Send("human_approval", {"reply": reply}) for reply in ("as sent", "also sent")],
+    ["human_approval"],
 )
 
 REVIEWS = """
@@ -50,6 +53,7 @@ response = "reply"
 title = "{reply}"
 group = "scripted-reviewers"
 undo_window = 0
+approve = { status = "approved" }
 """
 
 
@@ -90,13 +94,33 @@ def test_a_node_finds_what_the_run_was_started_with(as_, paused):
 
 
 @pytest.mark.usefixtures("clean")
-def test_an_edit_that_would_not_reach_its_node_is_not_applied(as_, paused):
+def test_an_edit_that_would_not_reach_its_node_is_refused_with_its_text_kept(as_, paused):
     review = paused("sending")
-    decision = decide(as_("rita"), review, "edited")
+    form = form_of(review, "edited")
+    answer = as_("rita").post(f"/reviews/{review.pk}/decide", form)
+    assert answer.status_code == 422
+    assert "edited" in answer.content.decode()
+    assert not Decision.objects.exists()
+    review.refresh_from_db()
+    assert review.status == Review.Status.WAITING
+    refused = AuditEntry.objects.get(review=review, action="refused")
+    assert "reply" in refused.note
+
+
+@pytest.mark.usefixtures("clean")
+def test_nodes_that_were_reached_by_send_run_once_each_with_what_they_were_sent(as_, paused):
+    review = paused("sending")
+    form = form_of(review)
+    del form["edit.reply"]
+    assert as_("rita").post(f"/reviews/{review.pk}/decide", form).status_code == 302
+    decision = Decision.objects.select_related("review").get(review=review)
     resume(decision)
     decision.refresh_from_db()
-    assert (decision.state, decision.checkpoint_applied) == ("failed", "")
-    assert "reached by Send" in decision.error
+    assert (decision.state, decision.error) == ("finished", "")
+    place: Any = {"configurable": {"thread_id": "sending"}}
+    state = joined(registry().graphs["agent"]).get_state(place)
+    assert sorted(state.values["said"]) == ["also sent", "as sent", "draft"]
+    assert state.values["status"] == "approved"
 
 
 def test_a_case_of_an_unknown_graph_gets_its_place_once_the_graph_is_registered(as_):

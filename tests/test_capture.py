@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -39,6 +40,7 @@ from tests.conftest import (
 )
 from tests.graphs import scripted
 from tests.postgres import ROOT
+from tests.shapes import decide, order_of, settle
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
 
@@ -310,27 +312,42 @@ def test_a_run_that_pauses_again_is_a_review_of_its_own(as_):
 # Trouble
 
 
-def test_a_thread_that_cannot_be_read_holds_up_no_other_and_is_tried_again():
-    poison, sound = pause(thread_id="a-poison"), pause(thread_id="b-sound")
-    kept = direct("SELECT channel, version, blob FROM checkpoint_blobs WHERE thread_id=%s", poison)
-    direct("UPDATE checkpoint_blobs SET blob = '\\xc1' WHERE thread_id = %s", poison)
+@pytest.fixture
+def poison() -> Iterator[str]:
+    """A thread whose checkpoints LangGraph itself cannot make a state of, as it stands."""
+    thread_id = pause(thread_id="a-poison")
+    direct("CREATE TABLE kept AS SELECT * FROM checkpoints WHERE thread_id = %s", thread_id)
+    broken = "UPDATE checkpoints SET checkpoint = checkpoint - 'versions_seen' WHERE thread_id = %s"
+    direct(broken, thread_id)
+    yield thread_id
+    direct("DROP TABLE kept")
+
+
+def mend(thread_id: str) -> None:
+    direct(
+        "UPDATE checkpoints c SET checkpoint = kept.checkpoint FROM kept "
+        "WHERE c.checkpoint_id = kept.checkpoint_id AND c.thread_id = %s",
+        thread_id,
+    )
+
+
+def test_a_thread_that_cannot_be_read_holds_up_no_other_and_is_tried_again(poison):
+    sound = pause(thread_id="b-sound")
     capture_all()
     assert waiting_threads() == [sound]
     note = ThreadChange.objects.get()
     assert (note.thread_id, note.attempts) == (poison, 1)
-    for channel, version, blob in kept:
-        direct(
-            "UPDATE checkpoint_blobs SET blob=%s WHERE thread_id=%s AND channel=%s AND version=%s",
-            *(blob, poison, channel, version),
-        )
+    direct("ALTER TABLE checkpoints DISABLE TRIGGER USER")  # no note but the one that is there
+    try:
+        mend(poison)
+    finally:
+        direct("ALTER TABLE checkpoints ENABLE TRIGGER USER")
     eventually(capture.capture_batch, 5, "it is tried again by itself")
     assert waiting_threads() == [poison, sound]
     assert not ThreadChange.objects.exists()
 
 
-def test_a_poisoned_thread_is_tried_ever_more_rarely_and_keeps_one_note():
-    poison = pause()
-    direct("UPDATE checkpoint_blobs SET blob = '\\xc1' WHERE thread_id = %s", poison)
+def test_a_poisoned_thread_is_tried_ever_more_rarely_and_keeps_one_note(poison):
     pauses = []
     for _ in range(4):
         assert capture.capture_batch() == 1
@@ -338,6 +355,26 @@ def test_a_poisoned_thread_is_tried_ever_more_rarely_and_keeps_one_note():
         pauses.append(round((note.not_before - database_now()).total_seconds()))
         direct("UPDATE approvals_threadchange SET not_before = now()")
     assert pauses == [1, 2, 4, 8]
+
+
+def test_a_poisoned_thread_is_taken_up_at_once_when_its_agent_writes_again(poison):
+    capture_all()
+    assert ThreadChange.objects.get().not_before > database_now()
+    mend(poison)
+    capture_all()
+    assert waiting_threads() == [poison]
+
+
+def test_a_thread_whose_values_cannot_be_decoded_waits_all_the_same(as_):
+    thread_id = pause("scripted")
+    direct("UPDATE checkpoint_blobs SET blob = '\\xc1' WHERE thread_id = %s", thread_id)
+    capture_all()
+    review = Review.objects.waiting().get(thread_id=thread_id)
+    assert not ThreadChange.objects.exists()
+    assert review.values["script"]["__type__"] == "undecodable"
+    answer = as_("rita").post(f"/reviews/{review.pk}/decide", form_of(review, "anything"))
+    assert answer.status_code == 422
+    assert not Decision.objects.exists()
 
 
 def test_text_that_postgres_cannot_store_holds_up_nothing():
@@ -530,17 +567,33 @@ def asking(settings, tmp_path):
     registry.cache_clear()
 
 
-def test_a_question_asked_with_interrupt_is_shown_and_its_decision_refused(asking, as_):
+def test_a_question_asked_with_interrupt_is_shown_and_can_be_answered(asking, as_, cast):
+    config = thread_config("asks", graph_id="asking")
+    asking.invoke({"agent_response": "x"}, config)
+    capture_all()
+    review = Review.objects.waiting().filter(node="first").get()
+    assert (review.kind, review.pause["question"]) == ("question", {"question": "first"})
+    asked = {task["name"]: task["interrupts"] for task in review.snapshot["tasks"]}
+    assert asked["first"] == [{"id": review.interrupt_id, "value": {"question": "first"}}]
+    order = order_of(review, "Yes, she may.")
+    decision = decide(cast.rita, review, order)
+    Decision.objects.update(apply_after=database_now())
+    settle(decision)
+    assert (decision.state, decision.error) == (Decision.State.PAUSED, "")
+    second = Review.objects.waiting().get()
+    assert second.node == "second"
+    asking.invoke(Command(resume={second.interrupt_id: "no"}), config)
+    assert "first: Yes, she may." in asking.get_state(config).values["log"]
+
+
+def test_a_form_of_a_static_pause_does_not_answer_a_question(asking, as_):
     asking.invoke({"agent_response": "x"}, thread_config("asks", graph_id="asking"))
     capture_all()
     review = Review.objects.waiting().filter(node="first").get()
-    asked = {task["name"]: task["interrupts"] for task in review.snapshot["tasks"]}
-    assert asked["first"] == [{"id": review.interrupt_id, "value": {"question": "first"}}]
     answer = as_("rita").post(f"/reviews/{review.pk}/decide", form_of(review))
-    assert answer.status_code == 403
-    assert "interrupt()" in answer.content.decode()
+    assert answer.status_code == 422
     assert not Decision.objects.exists()
-    assert AuditEntry.objects.get(action=AuditEntry.Action.REFUSED).review == review
+    assert as_("stan").post(f"/reviews/{review.pk}/decide", form_of(review)).status_code == 404
 
 
 def test_of_two_questions_the_answered_one_leaves_though_no_checkpoint_is_written(asking):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import sys
 from collections import deque, namedtuple
@@ -132,7 +133,9 @@ def test_bytes_are_previewed():
         "__type__": "builtins.bytes",
         "length": 300,
         "base64": "YWJj" * 16,
+        "sha256": hashlib.sha256(b"abc" * 100).hexdigest(),
     }
+    assert jsonable(b"abc") == {"__type__": "builtins.bytes", "length": 3, "base64": "YWJj"}
 
 
 def test_keys_that_look_alike_are_both_kept():

@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 from langgraph.graph.state import CompiledStateGraph
 
-from graphs.registry import RegistryError, load
+from graphs.registry import Answer, RegistryError, load
 
 BUILDER = """
-from typing import TypedDict
+import operator
+from typing import Annotated, TypedDict
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 
 class State(TypedDict, total=False):
     agent_response: str
     is_compliant: bool
+    log: Annotated[list, operator.add]
 
 def step(state: State) -> State:
     return {}
@@ -38,6 +40,7 @@ plain = builder.compile()
 before_deliver = builder.compile(interrupt_before=["deliver"])
 before_all = builder.compile(interrupt_before="*")
 after_draft = builder.compile(interrupt_after=["draft"])
+after_all = builder.compile(interrupt_after="*")
 in_memory = builder.compile(checkpointer=InMemorySaver())
 
 def none(): return heard()
@@ -172,29 +175,67 @@ def test_a_factory_gets_as_many_arguments_as_it_asks_for(folder, attribute, give
     assert sys.modules[name].given == [given]
 
 
-BOTH = TABLE.replace('["human_approval"]', '["human_approval", "deliver"]')
+AFTER = TABLE + 'approval_after = ["draft"]\n'
 
 
-def test_pauses_of_the_graphs_own_are_kept_where_the_table_lists_them(folder):
-    found = graph(folder, f"{write(folder)}:before_deliver", BOTH)
-    assert set(found.interrupt_before_nodes) == {"deliver", "human_approval"}
+@pytest.mark.parametrize(
+    ("attribute", "table", "before", "after"),
+    [
+        ("plain", TABLE, ["human_approval"], []),
+        ("plain", AFTER, ["human_approval"], ["draft"]),
+        ("before_deliver", TABLE, ["deliver", "human_approval"], []),
+        ("after_draft", TABLE, ["human_approval"], ["draft"]),
+        ("after_draft", AFTER, ["human_approval"], ["draft"]),
+        ("before_all", TABLE, "*", []),
+        ("after_all", AFTER, ["human_approval"], "*"),
+    ],
+)
+def test_it_pauses_where_the_graph_and_the_table_say(folder, attribute, table, before, after):
+    found = registry(folder, f"{write(folder)}:{attribute}", table).graphs["one"]
+    assert (found.before, found.after) == (before, after)
+    assert (found.compiled.interrupt_before_nodes, found.compiled.interrupt_after_nodes) == (
+        before,
+        after,
+    )
 
 
-def test_a_pause_that_the_table_does_not_list_is_named(folder):
-    (fault,) = faults(folder, f"{write(folder)}:before_deliver")
-    assert fault.startswith("reviews.toml: graphs.one.approval_nodes: ")
-    assert "'deliver'" in fault
+NO_PAUSES = TABLE.replace('approval_nodes = ["human_approval"]\n', "")
 
 
-@pytest.mark.parametrize("attribute", ["before_all", "after_draft"])
-def test_pauses_that_cannot_be_shown_are_refused(folder, attribute):
-    (fault,) = faults(folder, f"{write(folder)}:{attribute}")
-    assert fault.startswith("reviews.toml: graphs.one.approval_nodes: ")
+@pytest.mark.parametrize(
+    ("attribute", "before", "after"),
+    [
+        ("plain", [], []),
+        ("before_deliver", ["deliver"], []),
+        ("before_all", "*", []),
+        ("after_draft", [], ["draft"]),
+    ],
+)
+def test_a_graph_that_says_itself_where_it_pauses_needs_no_list_of_nodes(
+    folder, attribute, before, after
+):
+    found = registry(folder, f"{write(folder)}:{attribute}", NO_PAUSES).graphs["one"]
+    assert (found.before, found.after) == (before, after)
+
+
+def test_a_graph_that_only_asks_questions_needs_no_response(folder):
+    name = write(folder)
+    table = '[graphs.one]\ngroup = "reviewers"\n'
+    settings = registry(folder, f"{name}:plain", table).graphs["one"].review
+    assert (settings.response, settings.editable_fields) == ("", [])
+
+
+def test_nodes_that_are_paused_before_by_name_are_known(folder):
+    name = write(folder)
+    assert registry(folder, f"{name}:before_deliver").approval_nodes() == {
+        *("deliver", "human_approval")
+    }
+    assert registry(folder, f"{name}:before_all").approval_nodes() == set()
 
 
 def test_the_graph_itself_is_left_as_it_was(folder):
     name = write(folder)
-    graph(folder, f"{name}:before_deliver", BOTH)
+    graph(folder, f"{name}:before_deliver")
     assert sys.modules[name].before_deliver.interrupt_before_nodes == ["deliver"]
 
 
@@ -269,7 +310,6 @@ def test_a_wrong_setting_is_named_by_file_table_and_key(folder, line, says):
     [
         ("human_approval", "humans", "approval_nodes: the graph has no node 'humans'"),
         ("agent_response", "reply", "response: the state has no field 'reply'"),
-        ('"human_approval"', "", "approval_nodes: "),
         ('"reviewers"', '""', "group: "),
     ],
 )
@@ -278,10 +318,86 @@ def test_a_setting_that_does_not_fit_the_graph_is_named(folder, wrong, right, sa
     assert found[0].startswith(f"reviews.toml: graphs.one.{says}")
 
 
+def test_a_node_to_pause_after_that_is_none_is_named(folder):
+    (fault,) = faults(folder, f"{write(folder)}:plain", TABLE + 'approval_after = ["drafts"]')
+    assert fault == "reviews.toml: graphs.one.approval_after: the graph has no node 'drafts'"
+
+
 def test_a_required_key_that_is_missing_is_named(folder):
-    table = TABLE.replace('response = "agent_response"\n', "")
+    table = TABLE.replace('group = "reviewers"\n', "")
     (fault,) = faults(folder, f"{write(folder)}:plain", table)
-    assert fault.startswith("reviews.toml: graphs.one.response: ")
+    assert fault.startswith("reviews.toml: graphs.one.group: ")
+
+
+# What a person may answer besides yes
+
+
+ANSWERS = ["reject", "send_back", "respond"]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_is_read_from_its_table(folder, answer):
+    keys = 'set = { is_compliant = false }, reason = "agent_response", goto = "draft"'
+    table = f"{TABLE}{answer} = {{ {keys} }}"
+    settings = registry(folder, f"{write(folder)}:plain", table).graphs["one"].review
+    told = Answer(set={"is_compliant": False}, reason="agent_response", goto="draft")
+    assert settings.answers() == {answer: told}
+
+
+def test_an_answer_that_no_table_configures_is_not_offered(folder):
+    assert registry(folder, f"{write(folder)}:plain").graphs["one"].review.answers() == {}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize(
+    ("says", "where", "message"),
+    [
+        ("set = { nope = 1 }", ".set.nope", "the state has no field 'nope'"),
+        ("set = { log = nan }", ".set.log", "must be a value that JSON can hold"),
+        ("set = { log = [2026-11-21] }", ".set.log", "must be a value that JSON can hold"),
+        ('reason = "nope"', ".reason", "the state has no field 'nope'"),
+        ('goto = "nope"', ".goto", "the graph has no node 'nope'"),
+        ("goto = 3", ".goto", "Input should be a valid string"),
+        ('colour = "red"', ".colour", "Extra inputs are not permitted"),
+    ],
+)
+def test_an_answer_that_does_not_fit_the_graph_is_named(folder, answer, says, where, message):
+    (fault,) = faults(folder, f"{write(folder)}:plain", f"{TABLE}{answer} = {{ {says} }}")
+    assert fault == f"reviews.toml: graphs.one.{answer}{where}: {message}"
+
+
+@pytest.mark.parametrize("goto", ["__end__", "deliver", ""])
+def test_an_answer_may_lead_to_any_node_or_to_the_end(folder, goto):
+    found = registry(folder, f"{write(folder)}:plain", f'{TABLE}reject = {{ goto = "{goto}" }}')
+    assert found.graphs["one"].review.reject == Answer(goto=goto)
+
+
+def test_an_answer_may_lead_to_a_node_of_a_subgraph(folder):
+    # a pause may be in there, and its reviewers are offered what fits the level they pause in
+    outer = """
+parent = StateGraph(State)
+parent.add_node("team", builder.compile())
+parent.add_edge(START, "team")
+"""
+    table = NO_PAUSES + 'send_back = { goto = "draft" }'
+    found = registry(folder, f"{write(folder, BUILDER + outer)}:parent", table)
+    assert found.graphs["one"].review.send_back == Answer(goto="draft")
+
+
+def test_responding_needs_the_field_that_goes_out(folder):
+    table = TABLE.replace('response = "agent_response"\n', "") + "respond = {}"
+    (fault,) = faults(folder, f"{write(folder)}:plain", table)
+    assert fault.startswith("reviews.toml: graphs.one.respond: needs `response`")
+
+
+def test_what_approving_sets_must_be_storable(folder):
+    (fault,) = faults(folder, f"{write(folder)}:plain", TABLE + "approve = { log = inf }")
+    assert fault == ("reviews.toml: graphs.one.approve.log: must be a value that JSON can hold")
+
+
+def test_a_field_with_a_reducer_may_be_edited(folder):
+    found = registry(folder, f"{write(folder)}:plain", TABLE + 'editable = ["log"]')
+    assert found.graphs["one"].review.editable_fields == ["log"]
 
 
 def test_a_table_without_a_graph_and_a_graph_without_a_table_are_both_named(folder):

@@ -7,14 +7,14 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from django.db import transaction
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command
+from langgraph.types import Command, Send
 
 from approvals.savers import joined
-from approvals.update import Dropped, update
+from approvals.update import Dropped, SentApart, Update, end, fork, update
 from graphs.registry import Graph, ReviewSettings
 
 pytestmark = pytest.mark.django_db
-EDIT = {"reply": "edited", "is_compliant": True}
+EDIT = Update({"is_compliant": True}, {"reply": "edited"})
 
 
 class State(TypedDict, total=False):
@@ -81,24 +81,30 @@ def paused(shape: Any) -> tuple[Any, Any]:
     return graph, config
 
 
+def log_of(graph: Any, config: Any) -> list[str]:
+    """The run is resumed; the log of it once nothing comes next."""
+    asyncio.run(graph.ainvoke(None, config))
+    state = graph.get_state(config)
+    assert state.next == ()
+    return list(state.values["log"])
+
+
 @pytest.mark.parametrize("shape", [by_edge, by_router, by_command, by_join])
 def test_the_approval_node_still_comes_next_and_everything_after_runs_once(shape):
     graph, config = paused(shape)
     with transaction.atomic():
-        _, after = update(graph, config, EDIT)
+        _, after = update(graph, graph, config, EDIT)
     assert after.next == ("human_approval",)
-    asyncio.run(graph.ainvoke(None, config))
-    state = graph.get_state(config)
-    assert state.next == ()
-    assert state.values["log"][-2:] == ["human_approval", "deliver edited"]
-    assert sum(line.startswith("deliver") for line in state.values["log"]) == 1
+    log = log_of(graph, config)
+    assert log[-2:] == ["human_approval", "deliver edited"]
+    assert sum(line.startswith("deliver") for line in log) == 1
 
 
 def test_an_update_that_no_way_can_make_is_refused_and_writes_nothing():
     graph, config = paused_without_a_way()
     before = [state.config for state in graph.get_state_history(config)]
     with pytest.raises(Dropped), transaction.atomic():
-        update(graph, config, EDIT)
+        update(graph, graph, config, EDIT)
     assert [state.config for state in graph.get_state_history(config)] == before
 
 
@@ -115,3 +121,128 @@ def paused_without_a_way() -> tuple[Any, Any]:
     config: Any = {"configurable": {"thread_id": "update-no-way"}}
     graph.invoke({"log": []}, config)
     return graph, config
+
+
+# What an edit does to a field that has a reducer
+
+
+def test_an_edit_replaces_a_field_and_what_an_answer_sets_goes_through_its_reducer():
+    graph, config = paused(by_edge)
+    with transaction.atomic():
+        _, edited = update(graph, graph, config, Update(edits={"log": ["rewritten"]}))
+    assert edited.values["log"] == ["rewritten"]
+    with transaction.atomic():
+        _, added = update(graph, graph, config, Update({"log": ["added"]}))
+    assert added.values["log"] == ["rewritten", "added"]
+    assert log_of(graph, config) == ["rewritten", "added", "human_approval", "deliver drafted"]
+
+
+def test_an_edit_of_a_reduced_field_replaces_it_where_only_a_detour_leads_back():
+    graph, config = paused(by_command)
+    with transaction.atomic():
+        update(graph, graph, config, Update({"is_compliant": True}, {"log": ["rewritten"]}))
+    assert log_of(graph, config) == ["rewritten", "human_approval", "deliver drafted"]
+
+
+def test_an_edit_that_its_field_cannot_hold_is_refused():
+    graph, config = paused(by_edge)
+    with pytest.raises(ValueError, match="valid array"), transaction.atomic():
+        update(graph, graph, config, Update(edits={"log": "no list at all"}))
+    assert graph.get_state(config).values["log"] == ["draft", "check"]
+
+
+# Somewhere else instead
+
+
+@pytest.mark.parametrize("shape", [by_edge, by_router, by_command, by_join])
+@pytest.mark.parametrize(("goto", "tail"), [("deliver", "deliver edited"), ("__end__", None)])
+def test_an_answer_that_leads_elsewhere_skips_the_approval_node(shape, goto, tail):
+    graph, config = paused(shape)
+    before = graph.get_state(config).values["log"]
+    change = Update(EDIT.values, EDIT.edits, goto, ("human_approval",))
+    with transaction.atomic():
+        _, after = update(graph, graph, config, change)
+    assert after.next == ((goto,) if tail else ())
+    assert after.values["reply"] == "edited"
+    assert log_of(graph, config) == [*before, *([tail] if tail else [])]
+
+
+def test_an_answer_that_leads_back_has_the_draft_made_again():
+    graph, config = paused(by_router)
+    change = Update({"reply": "by your note"}, goto="draft", instead_of=("human_approval",))
+    with transaction.atomic():
+        _, after = update(graph, graph, config, change)
+    assert after.next == ("draft",)
+    asyncio.run(graph.ainvoke(None, config))
+    again = graph.get_state(config)
+    assert again.next == ("human_approval",)
+    assert again.values["log"] == ["draft", "check", "draft", "check"]
+
+
+# Nodes that were reached by Send
+
+
+def by_send(builder: StateGraph) -> None:
+    builder.add_conditional_edges(
+        "draft",
+        lambda state: [Send("human_approval", {"reply": reply}) for reply in ("one", "two")],
+        ["human_approval"],
+    )
+
+
+def test_an_edit_of_what_was_sent_is_refused_and_writes_nothing():
+    graph, config = paused_by_send()
+    before = [state.config for state in graph.get_state_history(config)]
+    with pytest.raises(SentApart), transaction.atomic():
+        update(graph, graph, config, EDIT)
+    assert [state.config for state in graph.get_state_history(config)] == before
+
+
+def test_what_an_approval_sets_leaves_what_was_sent_as_it_was():
+    graph, config = paused_by_send()
+    with transaction.atomic():
+        _, after = update(graph, graph, config, Update({"is_compliant": True}))
+    assert after.next == ("human_approval", "human_approval")
+    log = log_of(graph, config)
+    assert sorted(log[1:3]) == ["approved one", "approved two"]
+    assert log[3:] == ["deliver drafted"]
+
+
+def paused_by_send() -> tuple[Any, Any]:
+    builder = StateGraph(State)
+    builder.add_node("draft", lambda state: {"reply": "drafted", "log": ["draft"]})
+    builder.add_node("human_approval", lambda state: {"log": [f"approved {state['reply']}"]})
+    builder.add_node("deliver", deliver)
+    by_send(builder)
+    builder.add_edge(START, "draft")
+    builder.add_edge("human_approval", "deliver")
+    compiled = builder.compile(interrupt_before=["human_approval"])
+    settings = ReviewSettings(response="reply", group="any")
+    graph = joined(Graph("any", compiled, settings))
+    config: Any = {"configurable": {"thread_id": "update-by-send"}}
+    graph.invoke({"log": []}, config)
+    return graph, config
+
+
+# What admins do
+
+
+@pytest.mark.parametrize("shape", [by_edge, by_router, by_command, by_join])
+def test_after_an_end_nothing_comes_next_and_the_state_is_what_it_was(shape):
+    graph, config = paused(shape)
+    before = graph.get_state(config).values
+    with transaction.atomic():
+        at = end(graph, config)
+    after = graph.get_state(config)
+    assert (after.next, after.values) == ((), before)
+    assert after.config["configurable"]["checkpoint_id"] == at
+
+
+def test_a_fork_is_the_older_checkpoint_as_the_newest():
+    graph, config = paused(by_edge)
+    drafted = next(one for one in graph.get_state_history(config) if one.next == ("check",))
+    with transaction.atomic():
+        at = fork(graph, drafted.config)
+    state = graph.get_state(config)
+    assert state.config["configurable"]["checkpoint_id"] == at
+    assert (state.next, state.values) == (("check",), drafted.values)

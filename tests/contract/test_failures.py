@@ -97,8 +97,18 @@ def test_failed_and_then_asked_is_answered_as_ever() -> None:
     assert (thread.next(), thread.answers()) == ([], ["yes"])
 
 
+INSIDE_AND_OUT = [
+    "asks_in_turn",
+    "asks_in_subgraph",
+    "asks_deep",
+    "asks_in_called",
+    "asks_in_called_twice",
+    "asks_in_keeping_subgraph",
+]
+
+
 def test_a_question_is_open_until_its_task_has_its_answer() -> None:
-    for name in ("asks_in_turn", "asks_in_subgraph", "asks_deep", "asks_in_called"):
+    for name in INSIDE_AND_OUT:
         thread = paused(name)
         while asked := thread.open():
             assert still_open(place(thread, asked[0]), "ask", asked[0])

@@ -12,7 +12,13 @@ from tests.contract.recipes import place, write_answer
 from tests.contract.test_written_answers import paused
 from tests.contract.threads import NULL_TASK, Thread
 
-STATIC = ["subgraph_before", "subgraph_after", "deep_before", "called_before"]
+STATIC = [
+    "subgraph_before",
+    "subgraph_after",
+    "deep_before",
+    "called_before",
+    "keeping_subgraph_before",
+]
 
 
 def innermost(snapshot: StateSnapshot) -> StateSnapshot:

@@ -171,6 +171,47 @@ def test_a_second_set_of_rows_is_lost_without_a_word() -> None:
     assert thread.state().values["draft"] == "first"
 
 
+def test_more_rows_go_behind_those_that_are_there() -> None:
+    thread = paused("before")
+    write_values(thread, {"amount": 5})
+    there = [(c, v) for t, c, v in thread.checkpoint().pending_writes or [] if t == NULL_TASK]
+    thread.put_writes(thread.checkpoint().config, [*there, ("draft", "edited")], NULL_TASK)
+    thread.run(None)
+    assert thread.state().values["amount"] == 5
+    assert thread.state().values["draft"] == "edited"
+
+
+def test_two_rows_for_one_plain_field_make_the_thread_unreadable_until_one_is_deleted() -> None:
+    thread = paused("before")
+    thread.put_writes(thread.checkpoint().config, [("draft", "one"), ("draft", "two")], NULL_TASK)
+    with pytest.raises(InvalidUpdateError, match="only one value"):
+        thread.state()
+    with pytest.raises(InvalidUpdateError, match="only one value"):
+        thread.run(None)
+    thread.sql(
+        "DELETE FROM checkpoint_writes WHERE thread_id = %s AND task_id = %s AND idx = 0",
+        thread.id,
+        NULL_TASK,
+    )
+    thread.run(None)
+    assert thread.state().values["draft"] == "two"
+
+
+def test_a_row_for_a_field_that_the_graph_does_not_have_is_passed_over() -> None:
+    thread = paused("before")
+    write_values(thread, {"unheard_of": 1})
+    thread.run(None)
+    assert "unheard_of" not in thread.state().values
+
+
+def test_a_row_can_route_as_goto_does() -> None:
+    thread = paused("before")
+    write_values(thread, {"branch:to:send": None})
+    assert thread.next() == ["gate"]
+    thread.run(None)
+    assert (thread.ran("gate"), thread.ran("send")) == (1, 2)
+
+
 def test_an_update_forgets_values_that_were_rows() -> None:
     thread = paused("before")
     write_values(thread, {"amount": 5})

@@ -49,34 +49,37 @@ function startUndo(strip) {
   tick();
 }
 
-// What is typed stays with this tab until it is decided: a reload or a crash loses nothing.
+// What is typed or chosen stays with this tab until it is decided: a reload or a crash loses nothing.
+const KEPT = /^(edit|text|call|answer)\b/;
+
 function keepDraft(form) {
   const name = `draft:${form.dataset.draft}`;
-  const fields = [...form.querySelectorAll('textarea[name^="edit."]')];
   const reply = form.querySelector("#reply");
-  const original = form.querySelector("#original").value;
-  const note = form.querySelector("#kept");
-  const first = new Map(fields.map((field) => [field.name, field.defaultValue]));
-  const changed = () => fields.filter((field) => field.value !== first.get(field.name));
+  const original = form.querySelector("#original");
+  const note = document.getElementById("kept");
+  const inputs = () => [...form.elements].filter((each) => KEPT.test(each.name));
+  const read = () => Object.fromEntries([...new FormData(form)].filter(([key]) => KEPT.test(key)));
+  const first = read();
   const mark = () => {
-    const edited = reply.value !== original || changed().some((field) => field !== reply);
-    document.body.classList.toggle("edited", edited);
+    const edits = inputs().some((each) => each.name.startsWith("edit.") && each !== reply
+      && each.value !== first[each.name]);
+    document.body.classList.toggle("edited", edits || Boolean(reply && reply.value !== original.value));
   };
   const kept = JSON.parse(sessionStorage.getItem(name) || "{}");
-  for (const field of fields) {
-    if (field.name in kept && field.value === first.get(field.name)) {
-      field.value = kept[field.name];
-      note.textContent = "your text from before, restored";
-      if (field === reply) htmx.trigger(reply, "redline");
-    }
+  for (const input of inputs()) {
+    if (!(input.name in kept) || (first[input.name] ?? "") !== (read()[input.name] ?? "")) continue;
+    if (input.type === "radio") input.checked = input.value === kept[input.name];
+    else input.value = kept[input.name];
+    if (note) note.textContent = "your text from before, restored";
+    if (input === reply) htmx.trigger(reply, "redline");
   }
   mark();
   form.addEventListener("input", () => {
     mark();
-    const texts = Object.fromEntries(changed().map((field) => [field.name, field.value]));
-    if (Object.keys(texts).length) sessionStorage.setItem(name, JSON.stringify(texts));
+    const changed = Object.entries(read()).filter(([key, value]) => value !== (first[key] ?? ""));
+    if (changed.length) sessionStorage.setItem(name, JSON.stringify(Object.fromEntries(changed)));
     else sessionStorage.removeItem(name);
-    note.textContent = "kept in this tab";
+    if (note) note.textContent = "kept in this tab";
   });
 }
 

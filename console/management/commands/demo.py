@@ -22,6 +22,7 @@ from approvals.policies import AUDITORS
 from approvals.registry import registry
 from console.ports import refuse_taken_port
 
+AGENTS = ["support", "refunds"]
 ACCOUNTS = [
     # username, first name, last name, role
     ("rita", "Rita", "Osei", "reviewer"),
@@ -32,9 +33,7 @@ ACCOUNTS = [
 
 
 class Command(BaseCommand):
-    help = (
-        "Runs the support graph over sample messages, a worker and a web process; Ctrl-C ends it."
-    )
+    help = "Runs two agents over sample messages, a worker and a web process; Ctrl-C ends it."
 
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = os.environ.get("HOST", "127.0.0.1"), os.environ.get("PORT", "8000")
@@ -47,7 +46,8 @@ class Command(BaseCommand):
         try:
             call_command("migrate", verbosity=0)
             logins = make_accounts(settings.DATA_DIR)
-            self.stdout.write(run_graph())
+            for name in AGENTS:
+                self.stdout.write(run_graph(name))
             children = [start("worker"), start("web", "--host", host, "--port", port)]
             wait_until_ready(host, port, children)
             self.stdout.write(welcome(host, port, logins))
@@ -69,10 +69,7 @@ def make_accounts(data: Path) -> list[tuple[str, str, str]]:
     data.mkdir(parents=True, exist_ok=True)
     known = json.loads(notes.read_text()) if notes.exists() else {}
     ours = set(known)
-    support = registry().get("support")
-    if support is None:
-        raise CommandError("The demo runs the graph `support`, which langgraph.json does not name.")
-    reviewers, _ = Group.objects.get_or_create(name=support.review.group)
+    reviewers = [Group.objects.get_or_create(name=name)[0] for name in reviewers_of(AGENTS)]
     auditors, _ = Group.objects.get_or_create(name=AUDITORS)
     made = []
     for username, first, last, role in ACCOUNTS:
@@ -89,7 +86,7 @@ def make_accounts(data: Path) -> list[tuple[str, str, str]]:
         if not user.check_password(password):
             user.set_password(password)
         user.save()
-        groups = {"reviewer": [reviewers], "auditor": [auditors], "admin": []}[role]
+        groups = {"reviewer": reviewers, "auditor": [auditors], "admin": []}[role]
         user.groups.set(groups)
         made.append((username, password, role))
     notes.touch(mode=0o600)
@@ -97,10 +94,20 @@ def make_accounts(data: Path) -> list[tuple[str, str, str]]:
     return made
 
 
-def run_graph() -> str:
+def reviewers_of(names: list[str]) -> list[str]:
+    """The groups that decide what these graphs ask."""
+    for name in names:
+        if registry().get(name) is None:
+            raise CommandError(
+                f"The demo runs the graph `{name}`, which langgraph.json does not name."
+            )
+    return [registry().graphs[name].review.group for name in names]
+
+
+def run_graph(name: str) -> str:
     """The agent's own program, which knows nothing of us; its one line of summary."""
     ran = subprocess.run(
-        [sys.executable, "-m", "graphs.intake"],
+        [sys.executable, "-m", "graphs.intake", "--graph", name],
         cwd=settings.BASE_DIR,
         env={**os.environ, "DATABASE_URL": settings.DATABASE_URL},
         capture_output=True,
@@ -109,8 +116,8 @@ def run_graph() -> str:
     )
     if ran.returncode:
         lines = ran.stderr.strip().splitlines() or ["it said nothing"]
-        raise CommandError(f"The support graph did not run: {lines[-1]}")
-    return ran.stdout.strip()
+        raise CommandError(f"The graph {name} did not run: {lines[-1]}")
+    return f"{name}: {ran.stdout.strip()}"
 
 
 def start(*command: str) -> "subprocess.Popen[bytes]":
@@ -154,6 +161,7 @@ def welcome(host: str, port: str, logins: list[tuple[str, str, str]]) -> str:
         f"\nCountersign is ready: http://{reachable(host)}:{port}/\n\n"
         f"  Logins, for this demo only:\n{lines}\n\n"
         f"  Drafted by: {os.environ.get('SUPPORT_MODEL') or 'the rule-based drafter (offline)'}\n"
+        f"  Refunds by: {os.environ.get('REFUNDS_MODEL') or 'a rule-based model (offline)'}\n"
         "  Ctrl-C stops everything.\n"
     )
 
