@@ -53,3 +53,8 @@ def excerpt(text: str, length: int = 140) -> str:
         return line
     cut = line[:length].rfind(" ")
     return line[: cut if cut > length // 2 else length - 1].rstrip(" ,;:") + "…"
+
+
+def ns_path(checkpoint_ns: str) -> str:
+    """Where a subgraph is, without the task ids of its namespace: "review › legal"."""
+    return " › ".join(part.split(":")[0] for part in checkpoint_ns.split("|") if not part.isdigit())

@@ -23,6 +23,7 @@ from approvals.update import end, fork
 from graphs.registry import Graph
 
 Action, State = Decision.Action, Decision.State
+FAILED_AGAIN = "It was continued, and failed again. Retry it, or end the run."
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def continue_run(actor: Actor, review_id: int, sight: Sight) -> Decision:
             return known
         _guard(actor, review, sight)
         _graph_of(review)
+        _nothing_to_retry(review.thread_id, f"{actor.name} had the run go on.")
         return _take_up(actor, review, Action.CONTINUE, sight.key, AuditEntry.Action.CONTINUED)
 
 
@@ -53,7 +55,7 @@ def end_run(actor: Actor, review_id: int, sight: Sight) -> None:
     """Writes a checkpoint after which nothing comes next. What was done stays done."""
     with refusing(actor, review_id=review_id):
         review = locked_review(review_id)
-        _guard(actor, review, sight)
+        _guard(actor, review, sight, even_failed=True)
         graph = _graph_of(review)
         at = end(joined(graph), _config(review, graph))
         _close(actor, review, AuditEntry.Action.ENDED, f"Ended by {actor.name}.", at)
@@ -63,7 +65,7 @@ def delete_thread(actor: Actor, review_id: int, sight: Sight) -> None:
     """Deletes every checkpoint of the thread. Its reviews and audit entries stay."""
     with refusing(actor, review_id=review_id):
         review = locked_review(review_id)
-        _guard(actor, review, sight)
+        _guard(actor, review, sight, even_failed=True)
         saver: Any = joined(_graph_of(review)).checkpointer
         saver.delete_thread(review.thread_id)
         _close(actor, review, AuditEntry.Action.DELETED, f"Deleted by {actor.name}.", "")
@@ -86,17 +88,20 @@ def run_again(actor: Actor, review_id: int, checkpoint_id: str, key: UUID) -> De
         return _fork(actor, review, _graph_of(review), checkpoint_id, key)
 
 
-def _guard(actor: Actor, review: Review, sight: Sight) -> None:
+def _guard(actor: Actor, review: Review, sight: Sight, even_failed: bool = False) -> None:
+    """`even_failed`: also where it was continued, and failed once more in the same place."""
     if not Policy(actor.user).tends_runs:
         raise NotAllowed("Only admins tend stalled runs.")
     if review.kind != Review.Kind.STALLED:
         raise Invalid("This run waits for a person: decide it, or undo its decision.")
-    if review.status == Review.Status.DECIDED:
-        raise AlreadyDecided
+    failed = review.decisions.filter(state=State.FAILED).exists()
+    if review.status == Review.Status.DECIDED and not (failed and even_failed):
+        raise Conflict(FAILED_AGAIN) if failed else AlreadyDecided
     if review.status == Review.Status.SUPERSEDED or not stands(review):
         raise Moved(review.ended_because)
     if sight.digest != review.digest:
         raise Stale
+    _refuse_while_busy(review.thread_id)  # a retry of a failed decision stands in the same place
 
 
 def _graph_of(review: Review) -> Graph:
@@ -147,7 +152,20 @@ def _close(
             one.status, one.ended_because = Review.Status.SUPERSEDED, because
             one.save(update_fields=["status", "ended_because"])
             nudge(one.pk, one.graph)
+    _nothing_to_retry(review.thread_id, because)
     audit.record(actor, action, review=review, checkpoint_after=checkpoint_id, note=because)
+
+
+def _nothing_to_retry(thread_id: str, because: str) -> None:
+    """Decisions whose run failed here: what was left of it has been taken out of their hands.
+
+    Else they would be listed as failed for ever, each retry finding nothing to run.
+    """
+    failed = Decision.objects.filter(review__thread_id=thread_id, state=State.FAILED)
+    for one in failed.exclude(checkpoint_applied="").select_related("review"):
+        one.state, one.error = State.SUPERSEDED, because
+        one.save(update_fields=["state", "error"])
+        nudge(one.review_id, one.review.graph)
 
 
 def _refuse_while_busy(thread_id: str) -> None:
@@ -164,9 +182,10 @@ def _fork(
     config = _config(review, graph)
     compiled = joined(graph)
     config["configurable"]["checkpoint_id"] = checkpoint_id
-    if compiled.get_state(config).created_at is None:
+    if not checkpoint_id or compiled.get_state(config).created_at is None:
         raise Invalid("The thread has no such checkpoint any more.")
     at = fork(compiled, config)
+    _nothing_to_retry(review.thread_id, f"{actor.name} ran the thread again from a checkpoint.")
     state = compiled.get_state({"configurable": {"thread_id": review.thread_id}}, subgraphs=True)
     note = f"from {checkpoint_id}"
     if not state.next or unanswered(review.thread_id, waiting(graph, state)):

@@ -17,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from approvals import actions, wording
-from approvals.answers import approval_values, editable, offered, unreadable
+from approvals.answers import approval_values, editable, level_of, offered, unreadable
 from approvals.audit import Actor
 from approvals.conversation import Message, messages
 from approvals.errors import AlreadyDecided, ApprovalError, Conflict, NotAllowed
@@ -26,7 +26,7 @@ from approvals.forms import TEXT, DecideForm
 from approvals.history import history, progress
 from approvals.models import AuditEntry, Decision, Review
 from approvals.paging import ROWS, as_int, capped, cursor, next_cursor
-from approvals.paths import pick
+from approvals.paths import ns_path, pick
 from approvals.plain import as_text
 from approvals.policies import Policy
 from approvals.question_form import QuestionForm, drafts_of, tell
@@ -340,12 +340,14 @@ def _history(request: HttpRequest, found: Review) -> dict[str, Any]:
 
 
 def _flow(found: Review, shown: Any, pending: bool) -> str:
+    """The graph that pauses: of a pause in a subgraph, that one."""
     graph = registered(found.graph)
     if graph is None or shown is None:
         return ""
-    nodes, edges = from_drawable(graph.compiled.get_graph())
-    here = {found.node} if pending or found.status == Review.Status.WAITING else set()
-    label = f"Graph {graph.id}"
+    nodes, edges = from_drawable(level_of(graph, found).get_graph())
+    waits = set(found.pause.get("nodes") or [found.node])
+    here = waits if pending or found.is_open else set()
+    label = f"Graph {graph.id} {ns_path(found.checkpoint_ns)}".strip()
     return flow_svg(nodes, edges, waiting=here, visited=shown.visited, label=label)
 
 

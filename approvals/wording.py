@@ -27,7 +27,7 @@ _SAID = {
 # What a person did, after their name; and the same as the beginning of a sentence.
 _DID = {
     "approve": ("approved it as drafted", "Approved"),
-    "edit": ("approved it with an edit", "Approved"),
+    "edit": ("approved with an edit", "Approved"),
     "reject": ("rejected it", "Rejected"),
     "send_back": ("sent it back", "Sent back"),
     "respond": ("answered it", "Answered"),

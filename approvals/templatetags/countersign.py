@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from approvals import wording
+from approvals.paths import ns_path
 from approvals.plain import as_text
 from approvals.redline import Redline
 from approvals.redline import redline as _redline
@@ -68,6 +69,7 @@ def redlined(before: Any, after: Any) -> Redline:
 
 
 register.filter("as_text", as_text)
+register.filter("ns_path", ns_path)
 
 
 @register.filter
@@ -79,12 +81,6 @@ def get(mapping: Any, key: str) -> Any:
 def short_id(text: str) -> str:
     """Enough of an id to tell it from its neighbours: uuid6 ids begin alike and end alike."""
     return text if len(text) <= 18 else f"{text[:8]}…{text[-8:]}"
-
-
-@register.filter
-def ns_path(checkpoint_ns: str) -> str:
-    """Where a subgraph is, without the task ids of its namespace: "review › legal"."""
-    return " › ".join(p.split(":")[0] for p in checkpoint_ns.split("|") if not p.isdigit())
 
 
 @register.filter
