@@ -142,10 +142,12 @@ def unanswered(thread_id: str, held: list[Waiting]) -> list[Waiting]:
     """
     if not held:
         return []
-    decided = Decision.objects.filter(
-        review__thread_id=thread_id,
-        checkpoint_applied__in={one.level.checkpoint_id for one in held},
-    ).values_list("review__checkpoint_ns", "checkpoint_applied", "review__interrupt_id", "goto")
+    runs = (Decision.Action.CONTINUE, Decision.Action.RERUN)  # of admins, who answer nothing
+    here = {one.level.checkpoint_id for one in held}
+    ours = Decision.objects.filter(review__thread_id=thread_id, checkpoint_applied__in=here)
+    decided = ours.exclude(action__in=runs).values_list(
+        "review__checkpoint_ns", "checkpoint_applied", "review__interrupt_id", "goto"
+    )
     answered = {tuple(key) for *key, goto in decided if not goto}
     # Where it leads elsewhere, the node that ran last is still the one that was answered for.
     directed = {tuple(key) for *key, goto in decided if goto}
@@ -167,11 +169,31 @@ def follows(thread_id: str, one: Waiting) -> Decision | None:
         ).order_by("-decided_at")
         if (found := last.select_related("review").first()) is not None:
             return found
+    if (sent_back := _sent_back_in(thread_id, one)) is not None:
+        return sent_back
     try:
         known = Decision.objects.select_related("review").defer("review__snapshot")
         return known.filter(pk=metadata.get("decision_id"), review__thread_id=thread_id).first()
     except (ValueError, ValidationError):
         return None
+
+
+def _sent_back_in(thread_id: str, one: Waiting) -> Decision | None:
+    """The answer that sent this subgraph's draft back, though the run was another's.
+
+    Where subgraphs wait side by side, the thread runs on with the last of their decisions.
+    """
+    if not one.level.checkpoint_ns:
+        return None
+    applied = Decision.objects.filter(
+        review__thread_id=thread_id,
+        review__checkpoint_ns=one.level.checkpoint_ns,
+        checkpoint_applied__gt="",
+        checkpoint_applied__lt=one.level.checkpoint_id,
+    )
+    last = applied.select_related("review").defer("review__snapshot")
+    found = last.order_by("-checkpoint_applied").first()
+    return found if found and found.action == Decision.Action.SEND_BACK else None
 
 
 def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | None]:
@@ -297,7 +319,7 @@ def _stalled(graph: Graph, state: StateSnapshot, thread_id: str) -> list[Pause]:
 
 def broken_off(graph: Graph, state: StateSnapshot, thread_id: str) -> Pause:
     """A run that stands between two nodes, as admins are shown it."""
-    node, error = next(iter(failures(graph, state)), (state.next[0], ""))
+    node, error = next(iter(failures(graph, state)), ((*state.next, "")[0], ""))
     pause: Any = {"kind": "stalled", "nodes": list(state.next), "error": clean(error)[:4000]}
     shown = snapshot(state, pause=pause)
     columns = _columns(graph, shown, thread_id)

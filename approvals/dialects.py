@@ -8,16 +8,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from urllib.parse import unquote
 
 from approvals.plain import JSON
+from approvals.schemas import Schema, as_dict, followed, properties, required
 
-Schema: TypeAlias = dict[str, Any]
 Schemas: TypeAlias = Mapping[str, Schema]
 
 ACTIONS = ("approve", "edit", "reject", "respond")
 DEFINITIONS = ("$defs", "definitions")
-MAX_HOPS = 20  # from $ref to $ref, which may lead in a circle
 
 
 @dataclass(frozen=True)
@@ -195,14 +193,14 @@ def _branches(schema: Schema) -> dict[str, Schema]:
     """The known decisions and their schemas; {} if one of them is not shaped as we'd send it."""
     found: dict[str, Schema] = {}
     for branch in _alternatives(schema, schema):
-        for action in _words(_properties(branch, schema).get("type"), schema):
+        for action in _words(_named(branch, schema).get("type"), schema):
             found.setdefault(action, branch)
     return found if all(_is_ours(a, found[a], schema) for a in found) else {}
 
 
 def _alternatives(node: object, root: Schema, seen: tuple[int, ...] = ()) -> Iterator[Schema]:
     """The branches of anyOf and oneOf; `seen` are those around it, for they may run in a circle."""
-    here = _followed(node, root)
+    here = followed(node, root)
     inner = here.get("oneOf") or here.get("anyOf")
     if not isinstance(inner, list):
         yield here
@@ -212,70 +210,40 @@ def _alternatives(node: object, root: Schema, seen: tuple[int, ...] = ()) -> Ite
 
 
 def _words(node: object, root: Schema) -> tuple[str, ...]:
-    kind = _followed(node, root)
+    kind = followed(node, root)
     return _known([kind["const"]] if "const" in kind else kind.get("enum"))
 
 
 def _is_ours(action: str, branch: Schema, root: Schema) -> bool:
-    keys, properties = KEYS[action], _properties(branch, root)
-    if not (_required(branch) <= keys <= set(properties)):
+    keys, named = KEYS[action], _named(branch, root)
+    if not (set(required(branch)) <= keys <= set(named)):
         return False
     if action != "edit":
         return True
-    edited = _followed(properties["edited_action"], root)
-    return _required(edited) <= {"name", "args"} <= set(_properties(edited, root))
+    edited = followed(named["edited_action"], root)
+    return set(required(edited)) <= {"name", "args"} <= set(_named(edited, root))
 
 
 def _edit_of(branch: Schema | None, root: Schema, name: str) -> tuple[Schema | None, bool]:
     """The schema of an edit's args, and whether its name is free."""
     if branch is None:
         return None, False
-    edited = _properties(_followed(_properties(branch, root)["edited_action"], root), root)
-    names = _followed(edited["name"], root)
+    edited = _named(followed(_named(branch, root)["edited_action"], root), root)
+    names = followed(edited["name"], root)
     pinned = "const" in names or names.get("enum") == [name]
-    return _standalone(_followed(edited["args"], root), root), not pinned
+    return _standalone(followed(edited["args"], root), root), not pinned
 
 
 def _standalone(node: Schema, root: Schema) -> Schema:
     """A part of a schema that stands without the rest of it."""
     if '"$ref"' not in json.dumps(node):
         return node
-    kept = {key: {**_dict(root.get(key)), **_dict(node.get(key))} for key in DEFINITIONS}
+    kept = {key: {**as_dict(root.get(key)), **as_dict(node.get(key))} for key in DEFINITIONS}
     return {**node, **{key: found for key, found in kept.items() if found}}
 
 
-def _followed(node: object, root: Schema) -> Schema:
-    """What a node says once its local references are followed; {} if they lead nowhere."""
-    found = _dict(node)
-    for _ in range(MAX_HOPS):
-        ref = found.get("$ref")
-        if ref is None:
-            return found
-        beside = {key: item for key, item in found.items() if key != "$ref"}
-        found = {**_pointed(ref, root), **beside}
-    return {}
-
-
-def _pointed(ref: object, root: Schema) -> Schema:
-    if not (isinstance(ref, str) and ref.startswith("#")):
-        return {}
-    found: object = root
-    for step in unquote(ref).split("/")[1:]:
-        found = _dict(found).get(step.replace("~1", "/").replace("~0", "~"))
-    return _dict(found)
-
-
-def _properties(node: Schema, root: Schema) -> dict[str, Any]:
-    return _dict(_followed(node, root).get("properties"))
-
-
-def _required(node: Schema) -> set[str]:
-    names = node.get("required")
-    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _named(node: Schema, root: Schema) -> dict[str, Any]:
+    return properties(followed(node, root))
 
 
 DIALECTS = {

@@ -1,7 +1,7 @@
 """What a reviewer sends: the state they saw and their text, checked before anything is touched."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -9,8 +9,9 @@ from django import forms
 from approvals import schema_form
 from approvals.answers import STATIC, WORDS_FOR, Order, editable, level_of
 from approvals.models import Decision, Review
-from approvals.plain import as_text, clean
-from approvals.schema_form import Reading, TypedField, one_newline
+from approvals.plain import as_text
+from approvals.schema_form import Reading, TypedField
+from approvals.storable import Refused, one_newline, refuse_broken_text
 from graphs.fields import coerce, schema_of
 from graphs.registry import Graph
 
@@ -31,26 +32,24 @@ class TextField(forms.CharField):
         self.original, self.limit = original, max_length
 
     def to_python(self, value: Any) -> str:
-        return one_newline(super().to_python(value) or "")
+        """One that was not sent was not touched."""
+        return self.original if value is None else one_newline(super().to_python(value) or "")
 
     def run_validators(self, value: str) -> None:
-        if value != self.original:
-            for wrong in _faults(value, self.limit):
-                raise forms.ValidationError(wrong)
+        if value != self.original and (wrong := _fault(value, self.limit)):
+            raise forms.ValidationError(wrong)
 
 
-def _faults(text: str, limit: int) -> Iterator[str]:
+def _fault(text: str, limit: int) -> str:
     if not text.strip():
-        yield "This is empty. Write what should be sent, or go back to the draft."
+        return "This is empty. Write what should be sent, or go back to the draft."
     if len(text) > limit:
-        yield f"This has {len(text):,} characters; at most {limit:,} can be sent. Shorten it."
-    if "\x00" in text:
-        yield "This holds a NUL character, which cannot be stored. Remove it, then approve."
-    if "\ufffd" in clean(text.replace("\x00", "")):
-        yield (
-            "This holds a character that arrived broken (half of an emoji, often). "
-            "Type it again, then approve."
-        )
+        return f"This has {len(text):,} characters; at most {limit:,} can be sent. Shorten it."
+    try:
+        refuse_broken_text(text)
+    except Refused as wrong:
+        return str(wrong)
+    return ""
 
 
 class DecideForm(forms.Form):
@@ -134,27 +133,18 @@ class DecideForm(forms.Form):
     def kept(self) -> dict[str, str]:
         """What the person wrote besides the response, valid or not: no page that refuses it may
         lose it."""
-        leaves = (leaf for reading in self.typed.values() for leaf in reading.root.walk())
-        changed = {leaf.name.removeprefix(EDIT): leaf.text for leaf in leaves if leaf.changed}
+        typed = [pair for reading in self.typed.values() for pair in reading.typed.items()]
+        changed = {name.removeprefix(EDIT): text for name, text in typed}
         words = {action: self.said(action) for action in SAYING}
         return changed | {action: text for action, text in words.items() if text.strip()}
 
     def _read(self, name: str) -> Reading:
         original = self.review.values.get(name)
         schema = schema_of(level_of(self.graph, self.review), name) if self.graph else None
-        return schema_form.read(
-            EDIT + name,
-            schema,
-            original,
-            self.data if self.is_bound else self._drafted(name, schema),
-        )
-
-    def _drafted(self, name: str, schema: Any) -> dict[str, str]:
-        """What the person's draft would post: the inputs of their value, filled in."""
-        if name not in self.drafts:
-            return {}
-        filled = schema_form.tree_for(EDIT + name, schema, self.drafts[name])
-        return {leaf.name: leaf.text for leaf in filled.walk()}
+        data: Mapping[str, Any] = self.data
+        if not self.is_bound and name in self.drafts:
+            data = schema_form.filled(EDIT + name, schema, original, self.drafts[name])
+        return schema_form.read(EDIT + name, schema, original, data)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -174,10 +164,12 @@ class DecideForm(forms.Form):
 
     @property
     def forbidden(self) -> str:
-        """The first field sent that reviews.toml does not call editable; "" when there is none."""
-        known = [EDIT + name for name in self.editable]
+        """The first edit sent that the page has no input for; "" when there is none."""
+        leaves = [leaf for reading in self.typed.values() for leaf in reading.root.walk()]
+        known = {leaf.name for leaf in leaves if leaf.kind != "group"}
+        known |= {EDIT + self.response} if self.response else set()
         sent = [name for name in self.data if name.startswith(EDIT)]
-        return next((name[len(EDIT) :] for name in sent if not _belongs(name, known)), "")
+        return next((name[len(EDIT) :] or "no name" for name in sent if name not in known), "")
 
     def _edits(self) -> dict[str, Any]:
         for reading in self.typed.values():
@@ -207,7 +199,3 @@ class DecideForm(forms.Form):
         action = sent["action"]
         text = self.said(action) if action in SAYING else ""
         return Order(sent["digest"], sent["checkpoint"], sent["key"], action, sent["edits"], text)
-
-
-def _belongs(name: str, known: list[str]) -> bool:
-    return any(name == one or name.startswith(one + ".") for one in known)

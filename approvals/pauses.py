@@ -49,7 +49,7 @@ class Level:
     def has_begun(self) -> bool:
         """Whether a task of the coming step has run, if only in part."""
         return any(
-            task.result is not None or task.error or task.interrupts or inner(task)
+            task.result is not None or task.error or task.interrupts or under_way(self, task)
             for task in self.state.tasks
         )
 
@@ -79,6 +79,18 @@ def inner(task: PregelTask) -> StateSnapshot | None:
     return state if isinstance(state, StateSnapshot) and state.next else None
 
 
+def under_way(level: Level, task: PregelTask) -> StateSnapshot | None:
+    """The same; or that of a subgraph which has ended where its task has not: it may pause there.
+
+    One that keeps its checkpoints from call to call may have ended in an earlier one.
+    """
+    state = task.state
+    if not isinstance(state, StateSnapshot) or task.result is not None or state.next:
+        return inner(task)
+    parents = (state.metadata or {}).get("parents", {})
+    return state if parents.get(level.checkpoint_ns) == level.checkpoint_id else None
+
+
 def levels(graph: Graph, state: StateSnapshot) -> list[Level]:
     """The graph's own level first, then those of the subgraphs that are under way.
 
@@ -90,7 +102,7 @@ def levels(graph: Graph, state: StateSnapshot) -> list[Level]:
 def _levels(root: Compiled, level: Level) -> Iterator[Level]:
     yield level
     for task in level.state.tasks:
-        state = inner(task)
+        state = under_way(level, task)
         if state is None:
             continue
         sub = subgraph(root, str(state.config["configurable"]["checkpoint_ns"]))
@@ -102,10 +114,12 @@ def _levels(root: Compiled, level: Level) -> Iterator[Level]:
 def waiting(graph: Graph, state: StateSnapshot) -> list[Waiting]:
     """Every pause of the thread, the deepest first. A task that failed is no pause."""
     found: list[Waiting] = []
+    below: set[str] = set()
     for level in reversed(levels(graph, state)):
         known = {one.interrupt_id for one in found}
-        found += [one for one in _asked(level) if one.interrupt_id not in known]
+        found += [one for one in _asked(level, below) if one.interrupt_id not in known]
         found += _static(graph, level)
+        below.add(level.checkpoint_ns)
     return found
 
 
@@ -134,8 +148,13 @@ def can_run(graph: Graph, state: StateSnapshot, held: list[Waiting], despite_err
     return any(not asked.intersection(i.id for i in task.interrupts) for task in tasks)
 
 
-def _asked(level: Level) -> Iterator[Waiting]:
+def _asked(level: Level, below: set[str]) -> Iterator[Waiting]:
+    """`below` are the namespaces whose own questions are known: what a graph around them noted of
+    them is older, and stays when they have been answered."""
     for task in level.state.tasks:
+        state = under_way(level, task)
+        if state and str(state.config["configurable"].get("checkpoint_ns", "")) in below:
+            continue
         if task.error and not _asks(level, task):
             continue
         for question in task.interrupts:
@@ -151,7 +170,7 @@ def _asks(level: Level, task: PregelTask) -> bool:
 
 
 def _static(graph: Graph, level: Level) -> list[Waiting]:
-    if level.has_begun or not level.state.next:
+    if level.has_begun or not (level.state.next or level.checkpoint_ns):
         return []
     coming = list(level.state.next)
     before = [name for name in coming if _among(level, name, level.before)]

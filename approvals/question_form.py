@@ -7,24 +7,21 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from approvals import schema_form
 from approvals.answers import Order, question_of
 from approvals.changes import Change, changes
 from approvals.models import Decision, Review
-from approvals.plain import clean
 from approvals.questions import Call, Choice, Question, QuestionError, answer
-from approvals.schema_form import Reading, TypedField, one_newline
+from approvals.schema_form import Reading, TypedField
+from approvals.schema_reading import parse_json
+from approvals.storable import Refused, one_newline, refuse_broken_text
 from graphs.registry import Graph
 
 ANSWER = "answer"
 CHOOSE = "Choose what to do with this call."
-UNSTORABLE = "This holds a character that cannot be stored. Remove it, then send it."
-NO_JSON = (
-    'This is no JSON. Write a text in quotes: "yes"; a number: 5; or true, false, null, a list '
-    '["a", "b"] or an object {"ok": true}.'
-)
 SAID_NOTHING = "You changed the arguments. Choose Edit to send them, or set them back to approve."
 LABELS = {"approve": "Approve", "edit": "Edit", "reject": "Reject", "respond": "Respond"}
 
@@ -55,7 +52,7 @@ class CallForm:
     def options(self) -> list[tuple[str, str]]:
         return [(action, LABELS[action]) for action in self.call.allowed]
 
-    @property
+    @cached_property
     def reading(self) -> Reading:
         return schema_form.read(f"{self.prefix}.args", self.call.schema, self.call.args, self.data)
 
@@ -99,16 +96,18 @@ class CallForm:
         if action == "approve" and reading.changed:
             self.errors.append(SAID_NOTHING)
         text = {"reject": self.reason, "respond": self.response}.get(action, "")
-        if text != clean(text):
-            self.errors.append(UNSTORABLE)
+        try:
+            refuse_broken_text(text)
+        except Refused as wrong:
+            self.errors.append(str(wrong))
         return Choice(action, text=text)
 
     def kept(self) -> dict[str, str]:
-        texts = {"reason": self.reason, "response": self.response}
-        leaves = [leaf for leaf in self.reading.root.walk() if leaf.changed]
-        edited = {leaf.label or "args": leaf.text for leaf in leaves}
-        where = f"{self.call.name} "
-        return {where + k: v for k, v in {**edited, **texts}.items() if v.strip()}
+        typed = self.reading.typed.items()
+        found = {name.removeprefix(f"{self.prefix}."): text for name, text in typed}
+        found |= {"reason": self.reason, "response": self.response}
+        where = f"{self.number}. {self.call.name} "
+        return {where + name: text for name, text in found.items() if text.strip()}
 
 
 class QuestionForm:
@@ -122,12 +121,26 @@ class QuestionForm:
         self.review, self.graph = review, graph
         self.question: Question = question_of(graph, review)
         self.is_bound = data is not None
-        self.data: Mapping[str, Any] = _one_newline(data) if data is not None else drafts or {}
+        sent = _one_newline(data) if data is not None else self._drafted(drafts or {})
+        self.data: Mapping[str, Any] = sent
         self.errors: list[str] = []
         self.calls = [
             CallForm(i, call, self.data, []) for i, call in enumerate(self.question.calls)
         ]
         self._choices: tuple[Choice, ...] = ()
+
+    def _drafted(self, drafts: Mapping[str, Any]) -> dict[str, str]:
+        """What the person's drafts would post: the inputs of their values, filled in."""
+        found = dict(drafts)
+        for index, call in enumerate(self.question.calls):
+            if (name := f"call.{index}.args") in found:
+                found |= schema_form.filled(name, call.schema, call.args, found.pop(name))
+        if ANSWER in found and self.has_schema:
+            answer = found.pop(ANSWER)
+            found |= schema_form.filled(ANSWER, self.question.schema, self._blank, answer)
+        elif ANSWER in found:
+            found[ANSWER] = json.dumps(found[ANSWER], ensure_ascii=False)
+        return found
 
     @property
     def digest(self) -> str:
@@ -141,7 +154,7 @@ class QuestionForm:
     def key(self) -> str:
         return str(self.data.get("key") or uuid.uuid4())
 
-    @property
+    @cached_property
     def reading(self) -> Reading:
         """The one value of a question without calls, in the inputs of its schema."""
         return schema_form.read(ANSWER, self.question.schema, self._blank, self.data)
@@ -195,14 +208,9 @@ class QuestionForm:
             self.errors += [" ".join(wrong) for wrong in reading.errors.values()]
             return Choice("respond", args=reading.value)
         try:
-            value = json.loads(self.raw)
-            schema_form.refuse_unstorable(value)
-        except schema_form.Refused as wrong:
+            return Choice("respond", args=parse_json(self.raw))
+        except Refused as wrong:
             self.errors.append(str(wrong))
-        except (ValueError, RecursionError):
-            self.errors.append(NO_JSON)
-        else:
-            return Choice("respond", args=value)
         return Choice("respond")
 
     @property
@@ -224,11 +232,9 @@ class QuestionForm:
         found: dict[str, str] = {}
         for call in self.calls:
             found |= call.kept()
-        if not self.calls:
-            leaves = self.reading.root.walk() if self.has_schema else []
-            found |= {leaf.label or "answer": leaf.text for leaf in leaves if leaf.changed}
-            found |= {"answer": self.raw} if not self.has_schema and self.raw.strip() else {}
-        return found
+        if self.calls:
+            return found
+        return self.reading.typed if self.has_schema else {ANSWER: self.raw} if self.raw else {}
 
     def add_error(self, field: Any, message: str) -> None:
         self.errors.append(message)
@@ -268,16 +274,17 @@ def _is_key(text: Any) -> bool:
     return True
 
 
-def drafts_of(decision: Decision) -> dict[str, str]:
+def drafts_of(decision: Decision) -> dict[str, Any]:
     """What a decision that was taken back had in its form: the person's to go on with."""
-    found: dict[str, str] = {}
-    for i, choice in enumerate(decision.said.get("choices") or []):
-        found[f"call.{i}.action"] = choice["action"]
-        if choice["action"] in {"reject", "respond"}:
-            found[f"call.{i}.{choice['action']}"] = choice["text"]
-        if choice["action"] == "edit":
-            tree = schema_form.tree_for(f"call.{i}.args", None, choice["args"])
-            found |= {leaf.name: leaf.text for leaf in tree.walk()}
-        if "args" in choice and choice["action"] == "respond":
-            found[ANSWER] = json.dumps(choice["args"], ensure_ascii=False)
+    found: dict[str, Any] = {}
+    for index, choice in enumerate(decision.said.get("choices") or []):
+        prefix, action = f"call.{index}", choice["action"]
+        found[f"{prefix}.action"] = action
+        if action in {"reject", "respond"}:
+            found[f"{prefix}.{action}"] = choice["text"]
+        if action == "edit":
+            found[f"{prefix}.args"] = choice["args"]
+            found |= {f"{prefix}.name": choice["name"]} if choice["name"] else {}
+        if action == "respond":
+            found[ANSWER] = choice["args"]  # of a question without calls
     return found

@@ -4,18 +4,13 @@
 response schema (`schema`) or any JSON at all (`raw`). `answer` refuses what the run would choke on.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
-from jsonschema.validators import validator_for
-from referencing import Registry
-
-from approvals.dialects import ACTIONS, DIALECTS, Call, Choice, Schema, Schemas
+from approvals.dialects import ACTIONS, DIALECTS, Call, Choice, Schemas
 from approvals.plain import JSON, canonical
+from approvals.schema_words import MAX_SHOWN, fault
+from approvals.schemas import Schema, is_sound
 
 __all__ = [
     "ACTIONS",
@@ -25,14 +20,11 @@ __all__ = [
     "QuestionError",
     "answer",
     "args_schema",
-    "fault",
-    "is_sound",
     "read",
     "summary",
 ]
 
 TEXT_KEYS = ("question", "description", "message", "text")
-MAX_SHOWN = 80  # characters of a value in a message
 
 
 class QuestionError(ValueError):
@@ -238,105 +230,3 @@ def _wordless(question: Question, call: Call, choice: Choice) -> str:
     if choice.action == "reject" and DIALECTS[question.dialect].reason_is_sent:
         return f"Say why “{call.name}” is rejected: the agent reads the reason. Then send again."
     return ""
-
-
-# JSON Schema
-
-
-def is_sound(schema: object) -> bool:
-    """Whether it is a JSON Schema that a form can be made from."""
-    try:
-        _validator(schema)
-    except Exception:  # not a schema; SchemaError, or what its odd shape trips over
-        return False
-    return True
-
-
-def fault(value: JSON, schema: Schema | None, what: str = "The answer") -> str:
-    """What is wrong with a value, for people; "" where nothing is.
-
-    Nothing is where the schema itself is broken, which is not the person's fault: LangGraph checks
-    the answer once more. References are followed inside the schema only, never over a network.
-    """
-    if schema is None:
-        return ""
-    try:
-        found = best_match(_validator(schema).iter_errors(value))
-    except Exception:  # not a schema, or one that points outside or runs in a circle
-        return ""
-    return _in_words(found, what) if found else ""
-
-
-def _validator(schema: Any) -> Any:
-    if not isinstance(schema, dict):
-        raise TypeError("a schema is a dict")
-    kind = validator_for(schema, default=Draft202012Validator)
-    kind.check_schema(schema)
-    return kind(schema, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
-
-
-WORDS: Mapping[str, str] = {
-    "type": "must be {}",
-    "enum": "must be one of {}",
-    "const": "must be {}",
-    "minimum": "must be at least {}",
-    "maximum": "must be at most {}",
-    "exclusiveMinimum": "must be more than {}",
-    "exclusiveMaximum": "must be less than {}",
-    "multipleOf": "must be a multiple of {}",
-    "minLength": "must have at least {} characters",
-    "maxLength": "must have at most {} characters",
-    "minItems": "must have at least {} entries",
-    "maxItems": "must have at most {} entries",
-    "pattern": "must match the pattern {}",
-    "format": "must be a valid {}",
-    "required": "is missing",
-    "additionalProperties": "is not known here",
-}
-KINDS: Mapping[str, str] = {
-    "string": "text",
-    "number": "a number",
-    "integer": "a whole number",
-    "boolean": "true or false",
-    "object": "an object, { … }",
-    "array": "a list, [ … ]",
-    "null": "null",
-}
-
-
-def _in_words(error: ValidationError, what: str) -> str:
-    rule, wanted = _unified(error)
-    path = [str(step) for step in error.absolute_path] + _culprit(rule, error)
-    subject = f"“{'.'.join(path)}”" if path else what
-    if rule not in WORDS or (rule == "additionalProperties" and not path):
-        return f"{subject} does not fit: {error.message[: 3 * MAX_SHOWN]}."
-    return f"{subject} {WORDS[rule].format(_wanted(rule, wanted))}."
-
-
-def _unified(error: ValidationError) -> tuple[str, Any]:
-    """The rule that is broken, and what it wants: alternatives that only differ in type are one."""
-    if error.context and all(each.validator == "type" for each in error.context):
-        return "type", [each.validator_value for each in error.context]
-    return str(error.validator), error.validator_value
-
-
-def _culprit(rule: str, error: ValidationError) -> list[str]:
-    """The field that is missing or too many: the error's path ends at what surrounds it."""
-    if rule == "required":
-        return [next(name for name in error.validator_value if name not in error.instance)]
-    if rule == "additionalProperties" and "patternProperties" not in error.schema:
-        known = error.schema.get("properties", {})
-        return [next(name for name in error.instance if name not in known)]
-    return []
-
-
-def _wanted(rule: str, wanted: Any) -> str:
-    several = wanted if rule in ("type", "enum") and isinstance(wanted, list) else [wanted]
-    if rule == "type":
-        return " or ".join(KINDS.get(kind, str(kind)) for kind in several)
-    return ", ".join(_shown(each) for each in several)
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text[:MAX_SHOWN]

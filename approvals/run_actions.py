@@ -5,12 +5,15 @@ As everywhere: one action = one transaction + its audit entry + a nudge. Lock, g
 
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
+
+from langgraph.types import StateSnapshot
 
 from approvals import audit
 from approvals.actions import enqueue, locked_review, refusing, stands
+from approvals.applying import run_config
 from approvals.audit import Actor
-from approvals.capture import broken_off, unanswered
+from approvals.capture import broken_off
 from approvals.clock import database_now
 from approvals.errors import AlreadyDecided, Conflict, Invalid, Moved, NotAllowed, Stale
 from approvals.events import nudge
@@ -20,7 +23,7 @@ from approvals.policies import Policy
 from approvals.registry import registry
 from approvals.savers import joined
 from approvals.update import end, fork
-from graphs.registry import Graph
+from graphs.registry import Compiled, Graph
 
 Action, State = Decision.Action, Decision.State
 FAILED_AGAIN = "It was continued, and failed again. Retry it, or end the run."
@@ -42,8 +45,7 @@ def continue_run(actor: Actor, review_id: int, sight: Sight) -> Decision:
     """
     with refusing(actor, review_id=review_id):
         review = locked_review(review_id)
-        known = Decision.objects.filter(idempotency_key=sight.key, review=review).first()
-        if known is not None:
+        if (known := _repeated(actor, sight.key)) is not None:
             return known
         _guard(actor, review, sight)
         _graph_of(review)
@@ -57,7 +59,8 @@ def end_run(actor: Actor, review_id: int, sight: Sight) -> None:
         review = locked_review(review_id)
         _guard(actor, review, sight, even_failed=True)
         graph = _graph_of(review)
-        at = end(joined(graph), _config(review, graph))
+        compiled = joined(graph)
+        at = end(compiled, _config(compiled, review, graph))
         _close(actor, review, AuditEntry.Action.ENDED, f"Ended by {actor.name}.", at)
 
 
@@ -71,27 +74,31 @@ def delete_thread(actor: Actor, review_id: int, sight: Sight) -> None:
         _close(actor, review, AuditEntry.Action.DELETED, f"Deleted by {actor.name}.", "")
 
 
-def run_again(actor: Actor, review_id: int, checkpoint_id: str, key: UUID) -> Decision | None:
+def run_again(actor: Actor, review_id: int, checkpoint_id: str, key: UUID) -> Decision:
     """Forks the thread at an older checkpoint, and runs it on from there where it has nodes to run.
 
-    None when the fork pauses where it begins: then it is a case of its own in the queue. Raises
-    NotAllowed, Conflict while a decision of this thread is under way, Invalid.
+    Where the fork pauses at once, the decision has ended so, and the pause is a case of its own.
+    Raises NotAllowed, Conflict while a decision of this thread is under way, Invalid.
     """
     with refusing(actor, review_id=review_id):
         review = locked_review(review_id)
-        known = Decision.objects.filter(idempotency_key=key).first()
-        if known is not None:
+        if (known := _repeated(actor, key)) is not None:
             return known
-        if not Policy(actor.user).tends_runs:
-            raise NotAllowed("Only admins run a thread again.")
         _refuse_while_busy(review.thread_id)
         return _fork(actor, review, _graph_of(review), checkpoint_id, key)
+
+
+def _repeated(actor: Actor, key: UUID) -> Decision | None:
+    """The decision that this very form made before, if it did."""
+    if not Policy(actor.user).tends_runs:
+        raise NotAllowed("Only admins tend runs.")
+    return Decision.objects.filter(idempotency_key=key, actor=actor.user).first()
 
 
 def _guard(actor: Actor, review: Review, sight: Sight, even_failed: bool = False) -> None:
     """`even_failed`: also where it was continued, and failed once more in the same place."""
     if not Policy(actor.user).tends_runs:
-        raise NotAllowed("Only admins tend stalled runs.")
+        raise NotAllowed("Only admins tend runs.")
     if review.kind != Review.Kind.STALLED:
         raise Invalid("This run waits for a person: decide it, or undo its decision.")
     failed = review.decisions.filter(state=State.FAILED).exists()
@@ -111,49 +118,51 @@ def _graph_of(review: Review) -> Graph:
     return graph
 
 
-def _config(review: Review, graph: Graph) -> Any:
-    return {
-        "configurable": {"thread_id": review.thread_id},
-        "metadata": {"graph_id": graph.id},
-    }
+def _config(compiled: Compiled, review: Review, graph: Graph) -> Any:
+    place: Any = {"configurable": {"thread_id": review.thread_id}}
+    metadata = compiled.get_state(place).metadata
+    config = run_config(review.thread_id, "", graph, metadata)
+    del config["configurable"]["decision_id"], config["metadata"]["decision_id"]
+    return config
 
 
 def _take_up(
-    actor: Actor,
-    review: Review,
-    action: Decision.Action,
-    key: UUID,
-    noted: AuditEntry.Action,
-    note: str = "",
+    actor: Actor, review: Review, action: Decision.Action, key: UUID, noted: AuditEntry.Action
 ) -> Decision:
-    now = database_now()
-    decision = Decision.objects.create(
-        review=review,
-        actor=actor.user,
-        action=action,
-        idempotency_key=key,
-        values={},
-        decided_at=now,
-        apply_after=now,
-    )
+    decision = _decided(actor, review, key, action=action, apply_after=database_now())
+    audit.record(actor, noted, review=review, decision=decision)
+    enqueue(decision)
+    return decision
+
+
+def _decided(actor: Actor, review: Review, key: UUID, **fields: Any) -> Decision:
     review.status = Review.Status.DECIDED
     review.save(update_fields=["status"])
-    audit.record(actor, noted, review=review, decision=decision, note=note)
-    enqueue(decision)
     nudge(review.pk, review.graph)
-    return decision
+    return Decision.objects.create(
+        review=review,
+        actor=actor.user,
+        idempotency_key=key,
+        values={},
+        decided_at=database_now(),
+        **fields,
+    )
 
 
 def _close(
     actor: Actor, review: Review, action: AuditEntry.Action, because: str, checkpoint_id: str
 ) -> None:
-    for one in Review.objects.filter(thread_id=review.thread_id):
+    _leave_open_ones(review.thread_id, because)
+    _nothing_to_retry(review.thread_id, because)
+    audit.record(actor, action, review=review, checkpoint_after=checkpoint_id, note=because)
+
+
+def _leave_open_ones(thread_id: str, because: str) -> None:
+    for one in Review.objects.filter(thread_id=thread_id):
         if one.is_open:
             one.status, one.ended_because = Review.Status.SUPERSEDED, because
             one.save(update_fields=["status", "ended_because"])
             nudge(one.pk, one.graph)
-    _nothing_to_retry(review.thread_id, because)
-    audit.record(actor, action, review=review, checkpoint_after=checkpoint_id, note=because)
 
 
 def _nothing_to_retry(thread_id: str, because: str) -> None:
@@ -176,28 +185,46 @@ def _refuse_while_busy(thread_id: str) -> None:
         raise Conflict("A decision of this thread is under way. Wait until it has ended.")
 
 
-def _fork(
-    actor: Actor, review: Review, graph: Graph, checkpoint_id: str, key: UUID
-) -> Decision | None:
-    config = _config(review, graph)
+def _fork(actor: Actor, review: Review, graph: Graph, checkpoint_id: str, key: UUID) -> Decision:
+    thread_id, decision_id = review.thread_id, uuid4()
     compiled = joined(graph)
-    config["configurable"]["checkpoint_id"] = checkpoint_id
-    if not checkpoint_id or compiled.get_state(config).created_at is None:
+    from_here: Any = {"configurable": {"thread_id": thread_id, "checkpoint_id": checkpoint_id}}
+    named = checkpoint_id and "\x00" not in checkpoint_id
+    old = compiled.get_state(from_here) if named else None
+    if old is None or old.created_at is None:
         raise Invalid("The thread has no such checkpoint any more.")
+    config = run_config(thread_id, str(decision_id), graph, old.metadata)
+    config["configurable"]["checkpoint_id"] = checkpoint_id
     at = fork(compiled, config)
-    _nothing_to_retry(review.thread_id, f"{actor.name} ran the thread again from a checkpoint.")
-    state = compiled.get_state({"configurable": {"thread_id": review.thread_id}}, subgraphs=True)
-    note = f"from {checkpoint_id}"
-    if not state.next or unanswered(review.thread_id, waiting(graph, state)):
-        forked = AuditEntry.Action.FORKED
-        audit.record(actor, forked, review=review, checkpoint_after=at, note=note)
-        nudge(review.pk, review.graph)
-        return None
-    pause = broken_off(graph, state, review.thread_id)
+    because = f"{actor.name} ran the thread again from a checkpoint."
+    _leave_open_ones(thread_id, because)
+    _nothing_to_retry(thread_id, because)
+    state = compiled.get_state({"configurable": {"thread_id": thread_id}}, subgraphs=True)
     made = Review.objects.create(
-        thread_id=review.thread_id,
-        checkpoint_id=at,
-        status=Review.Status.STALLED,
-        **pause.shown,
+        thread_id=thread_id, checkpoint_id=at, **broken_off(graph, state, thread_id).shown
     )
-    return _take_up(actor, made, Action.RERUN, key, AuditEntry.Action.FORKED, note)
+    decision = _decided(
+        actor, made, key, id=decision_id, action=Action.RERUN, **_way(graph, state, at)
+    )
+    audit.record(
+        actor,
+        AuditEntry.Action.FORKED,
+        decision=decision,
+        checkpoint_before=checkpoint_id,
+        checkpoint_after=at,
+        note=f"from {checkpoint_id}",
+    )
+    if decision.is_open:
+        enqueue(decision)
+    return decision
+
+
+def _way(graph: Graph, state: StateSnapshot, at: str) -> dict[str, Any]:
+    """How far a fork has to go: on, by a worker; or nowhere, where it pauses or ends at once."""
+    now = database_now()
+    ended = {"ended_at": now, "applied_at": now, "checkpoint_applied": at, "checkpoint_after": at}
+    if not state.next:
+        return {"apply_after": now, "state": State.FINISHED, **ended}
+    if waiting(graph, state):
+        return {"apply_after": now, "state": State.PAUSED, **ended}
+    return {"apply_after": now}

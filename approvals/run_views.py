@@ -69,7 +69,7 @@ def run_again(request: HttpRequest, pk: int, checkpoint_id: str) -> HttpResponse
         made = run_actions.run_again(Actor.of(request), found.pk, checkpoint_id, _key(request))
     except ApprovalError as error:
         return _refused(request, found, policy, "again", error, checkpoint_id)
-    return redirect(made.review if made else "inbox")
+    return redirect(made.review)
 
 
 def _tended(request: HttpRequest, pk: int) -> tuple[Review, Policy]:

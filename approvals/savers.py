@@ -90,9 +90,8 @@ def with_saver(graph: Graph, saver: BaseCheckpointSaver[Any]) -> Compiled:
 
     `copy()` alone loses the allow-list that `compile()` made of the declared state types.
     """
-    allowed = set(graph.compiled._serde_allowlist or ()) | set(graph.review.allowed_msgpack_modules)
-    if allowed:
-        saver = saver.with_allowlist(allowed)
+    if graph.allowed_types:
+        saver = saver.with_allowlist(graph.allowed_types)
     return graph.compiled.copy({"checkpointer": saver})
 
 

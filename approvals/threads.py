@@ -77,7 +77,8 @@ def note_all_threads() -> None:
 def asked_since_it_failed(thread_id: str, ns: str, checkpoint_id: str, task_id: str) -> bool:
     """Which came last of a task's error and its question: LangGraph keeps both in fixed slots.
 
-    The row that was written last belongs to the younger transaction.
+    The row that was written last belongs to the younger transaction. After a restore from a dump
+    all rows are of one age, and the task counts as failed.
     """
     with connection.cursor() as cursor:
         cursor.execute(

@@ -74,6 +74,8 @@ def tolerant(saver: Saver) -> Saver:
     """The saver, reading what it can."""
     reading = copy.copy(saver)
     reading.serde = TolerantSerde(saver.serde)
+    # LangGraph would add a subgraph's types, which the saver has already, and warn that it cannot.
+    reading.with_allowlist = lambda extra_allowlist: reading  # type: ignore[method-assign]
     return reading
 
 

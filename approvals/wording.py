@@ -64,7 +64,7 @@ def standing(decision: Decision, mine: bool) -> str:
     if decision.is_stuck:
         return f"{finished}, but it could not be applied"
     if decision.state == Decision.State.SUPERSEDED:
-        applied = f"{finished} and applied; another program then moved the thread"
+        applied = f"{finished} and applied; the thread was then moved on"
         return applied if decision.checkpoint_applied else "Not applied: the thread had moved"
     return _ENDED.get(decision.state, "{done}").format(done=finished)
 

@@ -15,6 +15,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Compiled = CompiledStateGraph
 Nodes: TypeAlias = Literal["*"] | Sequence[str]
+HIDDEN_CHANNELS = ("__", "branch:")
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,20 @@ class Graph:
     def after(self) -> Nodes:
         return self.compiled.interrupt_after_nodes
 
+    @cached_property
+    def allowed_types(self) -> set[tuple[str, ...]]:
+        """The types that its checkpoints, and its subgraphs', may be read back as."""
+        declared = (
+            one._serde_allowlist or () for one in [self.compiled, *subgraphs(self.compiled)]
+        )
+        return {
+            *(name for names in declared for name in names),
+            *self.review.allowed_msgpack_modules,
+        }
+
     @property
     def channels(self) -> set[str]:
-        return {name for name in self.compiled.channels if not name.startswith(("__", "branch:"))}
+        return {name for name in self.compiled.channels if not name.startswith(HIDDEN_CHANNELS)}
 
 
 @dataclass(frozen=True)
@@ -381,7 +394,7 @@ def _settings_faults(
     name: str, compiled: Compiled, review: ReviewSettings, file: str
 ) -> Iterator[Fault]:
     table = f"graphs.{name}"
-    fields, given = Graph(name, compiled, review).channels, review.model_fields_set
+    fields, given = _all_fields(compiled), review.model_fields_set
     for key in ("approval_nodes", "approval_after"):
         for node in getattr(review, key):
             if node not in compiled.nodes:
@@ -421,9 +434,19 @@ def _answer_faults(
 
 def _all_nodes(compiled: Compiled) -> set[str]:
     """The graph's nodes and those of its subgraphs: a pause may be in either."""
-    subs = [sub for _, sub in compiled.get_subgraphs(recurse=True)]
-    inner = (set(sub.nodes) for sub in subs if isinstance(sub, CompiledStateGraph))
-    return set(compiled.nodes).union(*inner)
+    return set(compiled.nodes).union(*(set(sub.nodes) for sub in subgraphs(compiled)))
+
+
+def _all_fields(compiled: Compiled) -> set[str]:
+    """The fields of its state and of its subgraphs'. Each pause uses those that it has."""
+    found = set(compiled.channels).union(*(set(sub.channels) for sub in subgraphs(compiled)))
+    return {name for name in found if not name.startswith(HIDDEN_CHANNELS)}
+
+
+def subgraphs(compiled: Compiled) -> list[Compiled]:
+    """Every subgraph that LangGraph sees, at any depth."""
+    found = [sub for _, sub in compiled.get_subgraphs(recurse=True)]
+    return [sub for sub in found if isinstance(sub, CompiledStateGraph)]
 
 
 def _is_json(value: Any) -> bool:

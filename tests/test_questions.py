@@ -28,10 +28,10 @@ from approvals.questions import (
     QuestionError,
     answer,
     args_schema,
-    fault,
     read,
     summary,
 )
+from approvals.schema_words import fault
 
 CONFIG: Any = {"configurable": {"thread_id": "t"}}
 APPROVE = Choice("approve")

@@ -20,6 +20,8 @@ from approvals.models import AuditEntry, Decision, Review
 from approvals.registry import registry
 from approvals.savers import LeaseLost, joined
 from tests.conftest import capture_all, direct, effects, form_of, resume, waiting
+from tests.shapes import decide as decided_by
+from tests.shapes import order_of
 
 pytestmark = pytest.mark.usefixtures("clean")
 YES = "Dear Maeve, yes."
@@ -341,9 +343,26 @@ def test_what_another_program_makes_of_an_applied_thread_is_not_approved_with_it
     resume(decision)
     capture_all()
     decision.refresh_from_db()
-    assert decision.state == Decision.State.PAUSED
+    assert decision.state == Decision.State.SUPERSEDED
+    assert decision.error == "It was applied; another program then moved the thread."
+    assert actions_of(review) == ["paused", "decided", "applied", "superseded"]
     assert effects(review.thread_id) == []
     assert Review.objects.waiting().get().values["agent_response"] == "Nobody has read this."
+
+
+def test_an_applied_thread_that_another_program_runs_on_is_told_as_its_turn(as_):
+    review = waiting("scripted")
+    decision = decide(as_("rita"), review, YES)
+    assert runner.take_and_apply(str(decision.pk)) is not None
+    config: Any = {"configurable": {"thread_id": review.thread_id}}
+    asyncio.run(joined(registry().graphs["scripted"]).ainvoke(None, config))
+    resume(decision)
+    decision.refresh_from_db()
+    assert decision.state == Decision.State.SUPERSEDED
+    assert decision.error == "It was applied; another program then moved the thread."
+    assert [body for _, body in effects(review.thread_id)] == [YES]
+    page = as_("rita").get(f"/reviews/{review.pk}/")
+    assertContains(page, "another program then moved the thread")
 
 
 # Graphs in which an approval, applied plainly, would lead past the approval node
@@ -406,19 +425,25 @@ def routed(settings, tmp_path) -> Iterator[Callable[[str], Review]]:
     """A review of a graph of this file, by its name here, as the only one registered."""
     settings.LANGGRAPH_JSON = tmp_path / "langgraph.json"
     settings.REVIEWS_TOML = tmp_path / "reviews.toml"
-    settings.REVIEWS_TOML.write_text(REVIEWS)
 
     def paused(name: str) -> Review:
-        graphs = {"graphs": {"routed": f"{__name__}:{name}"}}
-        settings.LANGGRAPH_JSON.write_text(json.dumps(graphs))
-        registry.cache_clear()
+        deploy(settings, name)
         config: Any = {"configurable": {"thread_id": name}, "metadata": {"graph_id": "routed"}}
-        given = {"conversation_id": name, "agent_response": "Dear Maeve, we will see."}
+        given = {"conversation_id": name, "agent_response": "Dear Maeve, we will see.", "log": []}
         joined(registry().graphs["routed"]).invoke(given, config)
         capture_all()
         return Review.objects.waiting().get(thread_id=name)
 
     yield paused
+    registry.cache_clear()
+
+
+def deploy(settings: Any, name: str = "") -> None:
+    """The graph `routed` is from now on the one of this name in this file; of none, there is no
+    such graph any more."""
+    graphs = dict.fromkeys(["routed"] if name else [], f"{__name__}:{name}")
+    settings.LANGGRAPH_JSON.write_text(json.dumps({"graphs": graphs}))
+    settings.REVIEWS_TOML.write_text(REVIEWS if name else "")
     registry.cache_clear()
 
 
@@ -442,30 +467,90 @@ def test_the_approval_node_runs_once_wherever_the_edges_lead(as_, routed, name, 
     assert updates(review.thread_id) == [decision.checkpoint_applied]
 
 
-def test_an_approval_that_cannot_be_applied_fails_and_leaves_the_thread_as_it_was(as_, routed):
+@pytest.mark.parametrize("text", [None, YES])
+def test_an_approval_that_langgraph_would_drop_is_refused_and_nothing_recorded(as_, routed, text):
     review = routed("by_circle")
     before = checkpoints(review.thread_id)
+    answer = as_("rita").post(f"/reviews/{review.pk}/decide", form_of(review, text))
+    assertContains(answer, "so nothing was written", status_code=422)
+    assertContains(answer, text or review.values["agent_response"], status_code=422)
+    assert not Decision.objects.exists()
+    assert checkpoints(review.thread_id) == before
+    assert actions_of(review) == ["paused", "refused"]
+    review.refresh_from_db()
+    assert review.status == Review.Status.WAITING
+    refused = AuditEntry.objects.get(action="refused")
+    assert refused.after == ({"agent_response": text} if text else None)
+
+
+def test_a_field_with_a_reducer_is_replaced_by_an_edit(cast, routed, settings):
+    review = routed("by_router")
+    settings.REVIEWS_TOML.write_text(REVIEWS.replace("group", 'editable = ["log"]\ngroup'))
+    registry.cache_clear()
+    order = order_of(review, edits={"log": ["as Rita wrote it"]})
+    decision = decided_by(cast.rita, review, order)
+    resume(decision)
+    decision.refresh_from_db()
+    assert (decision.state, decision.error) == ("finished", "")
+    assert values_of(review)["log"] == ["as Rita wrote it", "human_approval", "deliver"]
+
+
+# Stuck: what could be applied when it was decided cannot be any more
+
+
+def stuck(as_, routed, settings, deployed: str = "") -> tuple[Review, Decision]:
+    """The agent was deployed anew between a decision and its resumption."""
+    review = routed("by_router")
     decision = decide(as_("rita"), review, YES)
+    deploy(settings, deployed)
     resume(decision)
     decision.refresh_from_db()
     assert (decision.state, decision.checkpoint_applied) == ("failed", "")
-    assert checkpoints(review.thread_id) == before
+    return review, decision
+
+
+def test_a_decision_that_cannot_be_applied_any_more_leaves_the_thread_as_it_was(
+    as_, routed, settings
+):
+    review, _ = stuck(as_, routed, settings, "by_circle")
+    assert [source for source, _ in checkpoints(review.thread_id)] == ["input", "loop", "loop"]
     assert values_of(review)["log"] == ["draft"]
-    assert "applied" not in actions_of(review)
+    assert actions_of(review) == ["paused", "decided", "failed"]
     page = as_("rita").get(f"/reviews/{review.pk}/")
     assertContains(page, "Approved, but it could not be applied")
     assertContains(page, "so nothing was written")
 
 
-def test_a_decision_that_could_not_be_applied_can_be_taken_back_with_its_text(as_, routed):
-    review = routed("by_circle")
-    decision = decide(as_("rita"), review, YES)
+def test_a_decision_of_a_graph_that_is_gone_waits_for_it_to_come_back(as_, routed, settings):
+    review, decision = stuck(as_, routed, settings)
+    assert decision.error == "The graph 'routed' is not registered here any more."
+    deploy(settings, "by_router")
+    assert as_("tom").post(f"/decisions/{decision.pk}/retry").status_code == 302
     resume(decision)
-    assertContains(as_("tom").get(f"/reviews/{review.pk}/"), "Take back")
+    decision.refresh_from_db()
+    assert (decision.state, decision.error) == ("finished", "")
+    assert values_of(review)["agent_response"] == YES
+    assert values_of(review)["log"] == ["draft", "human_approval", "deliver"]
+    assert actions_of(review) == ["paused", "decided", "failed", "retried", "applied", "finished"]
+
+
+def test_a_decision_that_could_not_be_applied_can_be_taken_back_with_its_text(
+    as_, routed, settings
+):
+    review, decision = stuck(as_, routed, settings, "by_circle")
+    page = as_("tom").get(f"/reviews/{review.pk}/")
+    assertContains(page, "Take back")
+    assertContains(page, ">Retry</button>")
     assert as_("tom").post(f"/decisions/{decision.pk}/undo").status_code == 302
     review.refresh_from_db()
     assert review.status == Review.Status.WAITING
     assertContains(as_("rita").get(f"/reviews/{review.pk}/"), YES)
+    deploy(settings, "by_router")
+    again = Decision.objects.exclude(pk=decision.pk)
+    decide_again = as_("tom").post(f"/reviews/{review.pk}/decide", form_of(review))
+    assert decide_again.status_code == 302
+    resume(again.get())
+    assert again.get().state == Decision.State.FINISHED
 
 
 def test_a_decision_that_failed_after_it_was_applied_cannot_be_taken_back(as_):

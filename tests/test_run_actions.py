@@ -13,6 +13,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import connections
+from langchain_core.runnables import RunnableConfig
 from pytest_django.asserts import assertContains, assertNotContains
 
 from approvals import run_actions
@@ -23,7 +24,7 @@ from approvals.registry import registry
 from approvals.run_actions import Sight
 from approvals.savers import joined
 from tests.conftest import capture_all, direct, effects, form_of, pause, resume, waiting
-from tests.contract.graphs import BROKEN, RAN, asking, beside, chain, step
+from tests.contract.graphs import BROKEN, RAN, State, asking, beside, chain, step
 from tests.shapes import decide, order_of, settle
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -34,7 +35,14 @@ ACTS = {
     "delete": run_actions.delete_thread,
 }
 
-parallel = beside(legal=step("legal"), finance=step("finance"))
+
+def late(state: State, config: RunnableConfig) -> dict[str, Any]:
+    """Fails, if it does, after what runs beside it has ended."""
+    time.sleep(0.3)
+    return dict(step("finance")(state, config))
+
+
+parallel = beside(legal=step("legal"), finance=late)
 questioned = chain(("draft", step("draft")), ("ask", asking("ask", "send?")), ("out", step("out")))
 
 REVIEWS = """
@@ -101,7 +109,7 @@ def state_of(review: Review) -> Any:
 
 def rows(thread_id: str) -> dict[str, int]:
     return {
-        name: direct(f"SELECT count(*) FROM {name} WHERE thread_id = %s", thread_id)[0][0]  # noqa: S608
+        name: direct(f"SELECT count(*) FROM {name} WHERE thread_id = %s", thread_id)[0][0]
         for name in TABLES
     }
 
@@ -251,6 +259,84 @@ def test_a_run_whose_continuation_failed_can_still_be_ended_or_deleted(cast, act
     capture_all()
     assert not state_of(review).next
     assert not Review.objects.filter(status__in=["stalled", "waiting"]).exists()
+    decision.refresh_from_db()
+    review.refresh_from_db()
+    assert decision.state == "superseded"
+    assert decision.error in {"Ended by Mara Quist.", "Deleted by Mara Quist."}
+
+
+def test_what_was_continued_and_failed_again_is_not_continued_anew(cast):
+    review = stalled()
+    settle(run_actions.continue_run(actor(cast.mara), review.pk, sight(review)))
+    with pytest.raises(Conflict, match="Retry it"):
+        run_actions.continue_run(actor(cast.mara), review.pk, sight(review))
+    assert Decision.objects.count() == 1
+
+
+# A decision's run that failed is a stalled run as well
+
+
+def failed(cast: Any) -> tuple[Decision, Review]:
+    """An approval whose run failed, and the stalled run that admins are shown of it."""
+    case = waiting("scripted", script={"fail": "closed"})
+    decision = settle(decide(cast.rita, case, order_of(case)))
+    assert decision.state == "failed"
+    return decision, Review.objects.get(status="stalled")
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_once_an_admin_has_tended_it_nothing_is_listed_as_failed(as_, cast, act):
+    decision, review = failed(cast)
+    assertContains(as_("rita").get("/"), "1 run failed")
+    open_gate(review)
+    made = ACTS[act](actor(cast.mara), review.pk, sight(review))
+    if made:
+        assert settle(made).state == "finished"
+    capture_all()
+    assertNotContains(as_("rita").get("/"), "1 run failed")
+    as_("rita").post(f"/decisions/{decision.pk}/retry")
+    settle(decision)
+    assert len(effects(review.thread_id)) == (1 if act == "continue" else 0)
+
+
+def test_a_retry_that_went_well_closes_the_stalled_run(as_, cast):
+    decision, review = failed(cast)
+    open_gate(review)
+    assert as_("rita").post(f"/decisions/{decision.pk}/retry").status_code == 302
+    settle(decision)
+    review.refresh_from_db()
+    assert (decision.state, review.status) == ("finished", "superseded")
+
+
+def test_what_an_admin_continues_is_not_retried_beside_it(as_, cast):
+    decision, review = failed(cast)
+    open_gate(review)
+    continued = run_actions.continue_run(actor(cast.mara), review.pk, sight(review))
+    assert as_("rita").post(f"/decisions/{decision.pk}/retry").status_code == 409
+    settle(continued)
+    settle(decision)
+    assert (continued.state, decision.state) == ("finished", "superseded")
+    assert decision.error == "Mara Quist had the run go on."
+    assert [row[0] for row in effects(review.thread_id)] == [str(continued.pk)]
+
+
+def test_what_is_being_retried_is_not_continued_as_well(as_, cast):
+    decision, review = failed(cast)
+    open_gate(review)
+    as_("rita").post(f"/decisions/{decision.pk}/retry")
+    with pytest.raises(Conflict, match="under way"):
+        run_actions.continue_run(actor(cast.mara), review.pk, sight(review))
+    settle(decision)
+    assert [row[0] for row in effects(review.thread_id)] == [str(decision.pk)]
+
+
+@pytest.mark.parametrize("act", ["end", "delete"])
+def test_what_is_being_retried_is_neither_ended_nor_deleted(as_, cast, act):
+    decision, review = failed(cast)
+    as_("rita").post(f"/decisions/{decision.pk}/retry")
+    with pytest.raises(Conflict, match="under way"):
+        ACTS[act](actor(cast.mara), review.pk, sight(review))
+    assert state_of(review).next == ("deliver",)
 
 
 def test_a_run_that_is_continued_to_a_pause_waits_for_a_reviewer(cast):
@@ -270,9 +356,7 @@ def stalled_before_a_pause() -> Review:
     thread_id = f"scripted-{uuid.uuid4().hex[:8]}"
     given = {"conversation_id": thread_id, "agent_response": "Dear Maeve", "log": []}
     graph = joined(registry().graphs["scripted"])
-    asyncio.run(
-        graph.aupdate_state(config_of(thread_id, "scripted"), given, as_node="__start__")
-    )
+    asyncio.run(graph.aupdate_state(config_of(thread_id, "scripted"), given, as_node="__start__"))
     old = json.dumps("2026-01-01T00:00:00+00:00")
     direct(
         "UPDATE checkpoints SET checkpoint = jsonb_set(checkpoint, '{ts}', %s) "
@@ -486,20 +570,16 @@ def finished(cast: Any, **state: Any) -> Review:
 
 
 def again(cast: Any, review: Review, checkpoint_id: str, key: Any = None) -> Decision | None:
-    return run_actions.run_again(
-        actor(cast.mara), review.pk, checkpoint_id, key or uuid.uuid4()
-    )
+    return run_actions.run_again(actor(cast.mara), review.pk, checkpoint_id, key or uuid.uuid4())
 
 
 def test_what_is_run_again_runs_from_there_once(cast):
     review = finished(cast)
     first = Decision.objects.get()
-    at = checkpoint(review, "deliver")
-    decision = again(cast, review, at)
+    decision = again(cast, review, checkpoint(review, "deliver"))
     head = state_of(review)
-    assert head.metadata["source"] == "fork"
-    assert head.parent_config["configurable"]["checkpoint_id"] == at
-    assert head.next == ("deliver",)
+    assert (head.metadata["source"], head.next) == ("fork", ("deliver",))
+    assert head.values["log"] == ["draft", "human_approval"]
     settle(decision)
     assert (decision.action, decision.state) == ("rerun", "finished"), decision.error
     resume(decision)
@@ -625,11 +705,12 @@ def test_the_same_form_twice_is_one_rerun(cast):
     assert AuditEntry.objects.filter(action="forked").count() == 1
 
 
-def test_the_same_form_twice_is_one_fork_at_a_pause(cast):
-    review, key = finished(cast), uuid.uuid4()
-    again(cast, review, review.checkpoint_id, key)
-    again(cast, review, review.checkpoint_id, key)
-    assert AuditEntry.objects.filter(action="forked").count() == 1
+def test_a_fork_at_a_pause_made_twice_is_one_case(cast):
+    review = finished(cast)
+    for _ in range(2):
+        again(cast, review, review.checkpoint_id)
+        capture_all()
+    assert Review.objects.waiting().count() == 1
 
 
 def test_a_fork_after_the_end_runs_nothing(cast):
@@ -654,15 +735,15 @@ def test_a_rerun_that_fails_is_a_failed_decision_that_can_be_retried(as_, cast):
     assert len(effects(review.thread_id)) == 1
 
 
-def test_a_retry_of_what_came_before_a_rerun_runs_nothing_of_it(as_, cast):
-    """The failed decision's run lies on the branch that was left."""
+def test_what_failed_on_the_branch_that_was_left_is_not_retried(as_, cast):
     review = waiting("scripted", script={"fail": "closed"})
     failed = settle(decide(cast.rita, review, order_of(review)))
     assert again(cast, review, review.checkpoint_id) is None
     capture_all()
     open_gate(review)
-    assert as_("rita").post(f"/decisions/{failed.pk}/retry").status_code == 302
+    assert as_("rita").post(f"/decisions/{failed.pk}/retry").status_code == 409
     settle(failed)
+    assert failed.state == "superseded"
     assert effects(review.thread_id) == []
     assert Review.objects.waiting().get().node == "human_approval"
 

@@ -20,6 +20,21 @@ function soon(name, milliseconds) {
   }, milliseconds));
 }
 
+// A refresh leaves open what a person opened, and chosen what they chose.
+let left = [];
+document.addEventListener("htmx:oobBeforeSwap", (event) => {
+  const old = event.detail.target;
+  left = [
+    ...[...old.querySelectorAll("details[open]")].map((each) => [`[data-key="${each.dataset.key}"]`, "open"]),
+    ...[...old.querySelectorAll("input:checked")].map((each) => [`[name="${each.name}"][value="${each.value}"]`, "checked"]),
+  ];
+});
+document.addEventListener("htmx:oobAfterSwap", (event) => {
+  for (const [selector, state] of left) {
+    for (const each of event.detail.elt.parentNode?.querySelectorAll(selector) ?? []) each[state] = true;
+  }
+});
+
 let drop;
 document.addEventListener("htmx:wsClose", (event) => {
   if (event.detail.event && event.detail.event.code === 4401) location.reload();
