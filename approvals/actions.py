@@ -449,13 +449,23 @@ def _where(review: Review) -> str:
 def _refresh(review: Review, pause: Pause) -> None:
     """The same pause, read otherwise: its graph was registered since, or reviews.toml changed."""
     stale = {k: v for k, v in pause.shown.items() if k != "snapshot" and getattr(review, k) != v}
-    if not stale:
+    if not stale or _is_the_same_question(review, pause, set(stale)):
         return
     for name in (*stale, "snapshot"):
         setattr(review, name, pause.shown[name])
     review.save(update_fields=[*stale, "snapshot"])
     _record_open(review, f", read again: {', '.join(sorted(stale))}")
     nudge(review.pk, review.graph)
+
+
+def _is_the_same_question(review: Review, pause: Pause, stale: set[str]) -> bool:
+    """What another task of the same step did since does not touch what this one asks: a page that
+    shows the question stays good."""
+    return (
+        review.is_question
+        and stale == {"digest"}
+        and review.pause == pause.shown["snapshot"].get("pause")
+    )
 
 
 def _reopen(review: Review) -> None:

@@ -9,8 +9,9 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+import psycopg
 from django.core.exceptions import ValidationError
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from langgraph.types import StateSnapshot
 
 from approvals import actions
@@ -32,6 +33,7 @@ from graphs.registry import Graph
 logger = logging.getLogger(__name__)
 BATCH = 50
 READS = 5
+OURS = "The run went on, by a decision that was made here."
 LONGEST_PAUSE = 600  # seconds between tries of a thread that cannot be read
 
 
@@ -65,12 +67,15 @@ def _take_notes() -> dict[str, int]:
 def _capture_one(thread_id: str, attempts: int) -> None:
     try:
         with transaction.atomic():
-            capture_thread(thread_id)
+            unread = capture_thread(thread_id)
     except AWAY:
         raise  # the whole batch again, with its notes
-    except Exception:
+    except Exception as error:
+        unread = error
+    if unread is not None:
         # One thread that cannot be read must not hold up the others, nor be forgotten.
-        logger.exception("Thread %s could not be captured (attempt %s)", thread_id, attempts + 1)
+        tries = attempts + 1
+        logger.error("Thread %s is unreadable (try %s)", thread_id, tries, exc_info=unread)
         later = dt.timedelta(seconds=min(2**attempts, LONGEST_PAUSE))
         ThreadChange.objects.filter(thread_id=thread_id, attempts__gt=0).delete()
         ThreadChange.objects.create(
@@ -80,21 +85,27 @@ def _capture_one(thread_id: str, attempts: int) -> None:
         )
 
 
-def capture_thread(thread_id: str) -> None:
+def capture_thread(thread_id: str) -> Exception | None:
     """Inside a transaction: makes the thread's waiting reviews what LangGraph says they are.
 
-    The lock comes first: without it two captures of one thread, the older finishing last, left
-    a review waiting on a finished run for ever.
+    Where LangGraph cannot read the thread, admins get to see that: the error is returned. The lock
+    comes first: without it two captures of one thread, the older finishing last, left a review
+    waiting on a finished run for ever.
     """
     lock_thread(thread_id)
     for _ in range(READS):
         head = _head(thread_id)
+        unread: Exception | None = None
         try:
             pauses = _pauses(thread_id, head) if head else []
         except _MovedMeanwhile:
             continue
+        except (psycopg.Error, DatabaseError):
+            raise  # the transaction is broken, or the database away
+        except Exception as error:  # state classes and reducers of other people
+            pauses, unread = [_unreadable(thread_id, head, error)], error
         actions.project(thread_id, pauses, gone_because(head, pauses))
-        return
+        return unread
     raise _MovedMeanwhile(thread_id)
 
 
@@ -115,7 +126,7 @@ def gone_because(head: Any, pauses: list[Pause]) -> str:
     error = (stalled or {}).get("excerpt")
     if stalled and error:
         return f"Another program resumed the run, and it failed in {stalled['node']}: {error}"
-    return MOVED
+    return OURS if head.metadata.get("decision_id") else MOVED
 
 
 def _pauses(thread_id: str, head: Any) -> list[Pause]:
@@ -199,14 +210,17 @@ def _sent_back_in(thread_id: str, one: Waiting) -> Decision | None:
 def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | None]:
     """The graph of a thread and its snapshot.
 
-    By `graph_id` in the checkpoint's metadata, else the one registered graph that waits here, else
-    the default; (None, snapshot) when several might be meant.
+    By `graph_id` in the checkpoint's metadata, else the graph of the thread's earlier cases, else
+    the one registered graph that waits here, else the default; (None, snapshot) when several might
+    be meant.
     """
     named = registry().get(str(head.metadata.get("graph_id", "")))
     if named is not None:
         return named, _state(named, thread_id)
     if head.metadata.get("graph_id"):
         return None, None
+    if (known := _known_before(thread_id)) is not None:
+        return known, _state(known, thread_id)
     states = {graph.id: _state_or_none(graph, thread_id) for graph in registry()}
     fits = {k: s for k, s in states.items() if s and waiting(registry().graphs[k], s)}
     own = {k: s for k, s in (fits or states).items() if s and s.next and _knows(k, head)}
@@ -215,6 +229,12 @@ def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | 
     if chosen in candidates:
         return registry().graphs[chosen], candidates[chosen]
     return None, next(iter(fits.values()), None)
+
+
+def _known_before(thread_id: str) -> Graph | None:
+    """The graph that this thread's cases were of: a program that resumes it may not name it."""
+    told = Review.objects.filter(thread_id=thread_id).exclude(graph="").order_by("-pk")
+    return registry().get(told.values_list("graph", flat=True).first() or "")
 
 
 def _state(graph: Graph, thread_id: str) -> StateSnapshot:
@@ -328,6 +348,28 @@ def broken_off(graph: Graph, state: StateSnapshot, thread_id: str) -> Pause:
     return Pause(
         "", shown["checkpoint_id"], "", {**row, "root_checkpoint_id": shown["checkpoint_id"]}
     )
+
+
+def _unreadable(thread_id: str, head: Any, error: Exception) -> Pause:
+    """A thread that LangGraph itself cannot read, from its bare checkpoint."""
+    channels = head.checkpoint.get("channel_values", {})
+    named = registry().get(str(head.metadata.get("graph_id", "")))
+    said = clean(f"LangGraph cannot read this thread: {type(error).__name__}: {error}")[:4000]
+    at = checkpoint_of(head)
+    full: dict[str, Any] = {
+        "values": jsonable({k: v for k, v in channels.items() if not k.startswith("__")}),
+        "next": [],
+        "tasks": [],
+        "metadata": jsonable(dict(head.metadata)),
+        "created_at": head.checkpoint["ts"],
+        "checkpoint_id": at,
+        "pause": {"kind": "stalled", "nodes": [], "error": said},
+    }
+    shown = bounded(full)
+    columns = _columns(named, shown, thread_id) if named else {"title": thread_id[:200]}
+    columns["excerpt"] = excerpt(said, 200)
+    row = _row(shown, "", named.id if named else "", Review.Kind.STALLED, **columns)
+    return Pause("", at, "", {**row, "root_checkpoint_id": at})
 
 
 def _is_running(thread_id: str) -> bool:

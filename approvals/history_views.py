@@ -10,18 +10,15 @@ from approvals import actions
 from approvals.audit import Actor
 from approvals.history import comparison
 from approvals.models import Review
-from approvals.policies import Policy
 from approvals.registry import graph as registered
 from approvals.threads import head
+from approvals.visible import visible
 
 
 @require_safe
 def compare(request: HttpRequest, pk: int) -> HttpResponse:
     """`?a=` and `?b=` are checkpoint ids of the review's thread, in any order."""
-    policy = Policy(request.user)
-    found = policy.reviews().defer("search").filter(pk=pk).first()
-    if found is None:
-        raise Http404
+    found, policy = visible(request, pk)
     actions.open_review(Actor.of(request), found)
     shown = _shown(found, *(request.GET.get(key, "").replace("\x00", "") for key in "ab"))
     context = {"policy": policy, "review": found, "section": "queue", **shown}

@@ -118,8 +118,10 @@ def waiting(graph: Graph, state: StateSnapshot) -> list[Waiting]:
     for level in reversed(levels(graph, state)):
         known = {one.interrupt_id for one in found}
         found += [one for one in _asked(level, below) if one.interrupt_id not in known]
-        found += _static(graph, level)
-        below.add(level.checkpoint_ns)
+        static = _static(graph, level)
+        found += static
+        if level.state.next or static:  # else it has ended, and the node went on to ask elsewhere
+            below.add(level.checkpoint_ns)
     return found
 
 

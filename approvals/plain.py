@@ -21,7 +21,7 @@ from langchain_core.messages import BaseMessage
 from langgraph.types import Command, Interrupt, Send
 from pydantic import BaseModel
 
-from approvals.tolerant import Undecodable
+from approvals.undecodable import Undecodable
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 

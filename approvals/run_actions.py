@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import StateSnapshot
 
 from approvals import audit
@@ -188,14 +189,7 @@ def _refuse_while_busy(thread_id: str) -> None:
 def _fork(actor: Actor, review: Review, graph: Graph, checkpoint_id: str, key: UUID) -> Decision:
     thread_id, decision_id = review.thread_id, uuid4()
     compiled = joined(graph)
-    from_here: Any = {"configurable": {"thread_id": thread_id, "checkpoint_id": checkpoint_id}}
-    named = checkpoint_id and "\x00" not in checkpoint_id
-    old = compiled.get_state(from_here) if named else None
-    if old is None or old.created_at is None:
-        raise Invalid("The thread has no such checkpoint any more.")
-    config = run_config(thread_id, str(decision_id), graph, old.metadata)
-    config["configurable"]["checkpoint_id"] = checkpoint_id
-    at = fork(compiled, config)
+    at = fork(compiled, _checkpoint(compiled, thread_id, checkpoint_id), str(decision_id))
     because = f"{actor.name} ran the thread again from a checkpoint."
     _leave_open_ones(thread_id, because)
     _nothing_to_retry(thread_id, because)
@@ -217,6 +211,16 @@ def _fork(actor: Actor, review: Review, graph: Graph, checkpoint_id: str, key: U
     if decision.is_open:
         enqueue(decision)
     return decision
+
+
+def _checkpoint(compiled: Compiled, thread_id: str, checkpoint_id: str) -> CheckpointTuple:
+    saver: Any = compiled.checkpointer
+    place = {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
+    named = checkpoint_id and "\x00" not in checkpoint_id
+    found: CheckpointTuple | None = saver.get_tuple({"configurable": place}) if named else None
+    if found is None:
+        raise Invalid("The thread has no such checkpoint any more.")
+    return found
 
 
 def _way(graph: Graph, state: StateSnapshot, at: str) -> dict[str, Any]:

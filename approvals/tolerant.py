@@ -21,6 +21,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import EXT_DELTA_SNAPSHOT, JsonPlusSerializer
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
+from approvals.undecodable import Undecodable
 from graphs.registry import Compiled
 
 logger = logging.getLogger(__name__)
@@ -29,27 +30,6 @@ BUILT = range(6)  # jsonplus' codes for values that are built by importing their
 BY_METHOD = 3  # the one of them that calls a method of the type
 UNPACK = ormsgpack.OPT_NON_STR_KEYS
 PLAIN_TYPES = {"null", "bytes", "bytearray", "json", "msgpack", "pickle"}
-
-
-class Undecodable:
-    """What stands for a value that could not be read.
-
-    `kind` is the type's name or the encoding's, `size` the stored bytes, `inside` what could be
-    read of it. It answers as an interrupt, too, for a question may be what cannot be read.
-    """
-
-    id = "undecodable"
-    response_schema = None
-
-    def __init__(self, reason: str, kind: str, size: int, inside: object = None) -> None:
-        self.reason, self.kind, self.size, self.inside = reason, kind, size, inside
-
-    def __str__(self) -> str:
-        return self.reason
-
-    @property
-    def value(self) -> "Undecodable":
-        return self
 
 
 class TolerantSerde(SerializerProtocol):

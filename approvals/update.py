@@ -6,6 +6,7 @@ sets (`is_compliant`), or routed with `Command(goto=…)`, the approval node sil
 tried until one leaves exactly the nodes that were meant to come next.
 """
 
+import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from django.db import transaction
 from langgraph._internal._constants import TASKS
 from langgraph.channels.binop import BinaryOperatorAggregate
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.base.id import uuid6
 from langgraph.errors import InvalidUpdateError
 from langgraph.graph import END
 from langgraph.types import Command, Overwrite, Send, StateSnapshot
@@ -22,6 +25,7 @@ from approvals.savers import run_here
 from graphs.fields import coerce
 from graphs.registry import Compiled
 
+MOST_WAYS = 30  # nodes to act as; each try writes a checkpoint and takes it back
 Step = tuple[Any, str | None]  # values, and the node to act as
 
 
@@ -137,7 +141,7 @@ def _ways(
 ) -> Iterator[list[Step]]:
     if plain:
         yield [(written, None)]
-    elsewhere = [*_ending_nodes(level), *level.nodes]
+    elsewhere = list(dict.fromkeys([*_ending_nodes(level), *level.nodes]))[:MOST_WAYS]
     if not coming:  # acting as a node that leads nowhere, or writing first and ending then
         for node in elsewhere if written else []:
             yield [(written, node)]
@@ -165,9 +169,16 @@ def end(compiled: Compiled, config: Any) -> str:
     return str(_put(compiled, config, None, END)["configurable"]["checkpoint_id"])
 
 
-def fork(compiled: Compiled, config: Any) -> str:
-    """Inside a transaction: the checkpoint that `config` names once more, as the thread's newest.
+def fork(compiled: Compiled, old: CheckpointTuple, decision_id: str) -> str:
+    """Inside a transaction: a checkpoint once more, as its thread's newest; the new one's id.
 
-    The new checkpoint's id.
+    As `aupdate_state(…, as_node="__copy__")` does it, which forgets what the run was started with.
     """
-    return str(_put(compiled, config, None, "__copy__")["configurable"]["checkpoint_id"])
+    saver: Any = compiled.checkpointer
+    now = dt.datetime.now(dt.UTC).isoformat()
+    copied = {**old.checkpoint, "id": str(uuid6(clock_seq=-2)), "ts": now}
+    step = int(old.metadata.get("step", 0)) + 1
+    metadata = {**old.metadata, "source": "fork", "step": step, "decision_id": decision_id}
+    place = {"thread_id": old.config["configurable"]["thread_id"], "checkpoint_ns": ""}
+    put = saver.put(old.parent_config or {"configurable": place}, copied, metadata, {})
+    return str(put["configurable"]["checkpoint_id"])

@@ -17,7 +17,7 @@ from approvals.savers import JoiningSaver, joined, raw_connection
 from approvals.snapshots import at, everything, is_cut
 from approvals.state_tree import entries, tree
 from approvals.tolerant import reading, tolerant
-from approvals.views import _visible
+from approvals.visible import visible
 
 ITEMS = 200
 CHARACTERS = 20_000
@@ -31,7 +31,7 @@ OTHER = "The checkpoint holds something else here now than the review was shown 
 @require_safe
 def value(request: HttpRequest, pk: int) -> HttpResponse:
     """`path` is a JSON pointer into the snapshot; `from` and `to` count items or characters."""
-    found, policy = _visible(request, pk)
+    found, policy = visible(request, pk)
     path = request.GET.get("path", "")
     context, status = _opened(found, path, _count(request, "from") or 0, _count(request, "to"))
     # Two answers at one address: a cache must not give the part for the page.

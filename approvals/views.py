@@ -33,6 +33,7 @@ from approvals.question_form import QuestionForm, drafts_of, tell
 from approvals.redline import redline as word_diff
 from approvals.registry import graph as registered
 from approvals.state_tree import tree
+from approvals.visible import visible
 
 AnyForm = DecideForm | QuestionForm
 
@@ -125,21 +126,9 @@ def _strip(request: HttpRequest) -> dict[str, Any]:
 # Review
 
 
-def _visible(request: HttpRequest, pk: int) -> tuple[Review, Policy]:
-    """The review, if this person may see it. An attempt to act on another's is audited."""
-    policy = Policy(request.user)
-    found = policy.reviews().defer("search").filter(pk=pk).first()
-    if found is None:
-        if request.method == "POST":
-            error = NotAllowed("Not a review of this person's queues.")
-            actions.refuse(Actor.of(request), error, review=Review.objects.filter(pk=pk).first())
-        raise Http404
-    return found, policy
-
-
 @require_safe
 def review(request: HttpRequest, pk: int) -> HttpResponse:
-    found, policy = _visible(request, pk)
+    found, policy = visible(request, pk)
     part = request.GET.get("part", "")
     actions.open_review(Actor.of(request), found)
     if part == "state":
@@ -364,14 +353,14 @@ def posted(view: Any) -> Any:
             return answer
         if isinstance(pk, uuid.UUID):
             pk = get_object_or_404(Decision, pk=pk).review_id
-        return redirect(_visible(request, pk)[0])
+        return redirect(visible(request, pk)[0])
 
     return wrapped
 
 
 @posted
 def decide(request: HttpRequest, pk: int) -> HttpResponse:
-    found, policy = _visible(request, pk)
+    found, policy = visible(request, pk)
     graph = registered(found.graph)
     form = form_for(found, graph, request.POST)
     if not form.is_valid():
@@ -425,7 +414,7 @@ def _conflict_page(
 @posted
 def redline(request: HttpRequest, pk: int) -> HttpResponse:
     """The word diff of a text that is being written. Records nothing."""
-    found, policy = _visible(request, pk)
+    found, policy = visible(request, pk)
     graph = registered(found.graph)
     if graph is None:
         raise Http404
@@ -451,7 +440,7 @@ def retry(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 def _on_decision(request: HttpRequest, pk: uuid.UUID, act: Any) -> HttpResponse:
     decision = get_object_or_404(Decision, pk=pk)
-    found, policy = _visible(request, decision.review_id)
+    found, policy = visible(request, decision.review_id)
     try:
         act(Actor.of(request), decision.pk)
     except ApprovalError as error:

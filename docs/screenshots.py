@@ -6,6 +6,7 @@ Takes every page at the widths and themes asked for, and writes PNG files to a f
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from playwright.sync_api import sync_playwright
 
 from tests.browser import launch
 
+# Cases of which the compliance check found something that a second draft does better.
+CRITICISED = re.compile("Charged twice|Long trip, card limit|Fixed rate ends|Fee refund|Dispo")
 HEIGHTS = {1440: 900, 1280: 800, 768: 1024, 320: 640}
 
 
@@ -93,6 +96,7 @@ def question(page: Any, address: str) -> Iterator[tuple[str, Any]]:
     page.fill('[name="call.0.args.amount"]', "12.50")
     choose(page, 1, "reject")
     page.fill('[name="call.1.reject"]', "She asks about closing it; she does not ask for it yet.")
+    page.locator('[name="call.1.reject"]').scroll_into_view_if_needed()
     yield "question-edited", page
     open_case(page, address, "refunds", "issue_refund, issue_refund")
     choose(page, 0, "edit")
@@ -102,9 +106,9 @@ def question(page: Any, address: str) -> Iterator[tuple[str, Any]]:
 
 def round_two(page: Any, address: str) -> Iterator[tuple[str, Any]]:
     """Sends a draft back, and opens what the agent makes of it."""
-    open_case(page, address, "support", "Thank you")
+    open_case(page, address, "support", CRITICISED)
     page.click("#dock >> text=Send back")
-    page.fill("#say-send_back textarea", "Shorter, please, and name the date by which we answer.")
+    page.fill("#say-send_back textarea", "No promises, please, and nothing from old passages.")
     yield "send-back", page
     page.click("#say-send_back button")
     page.wait_for_selector("#standing a.link", timeout=60_000)
@@ -148,7 +152,7 @@ def forked(page: Any, address: str) -> Iterator[tuple[str, Any]]:
     yield "compare", page
 
 
-def open_case(page: Any, address: str, graph: str, words: str) -> None:
+def open_case(page: Any, address: str, graph: str, words: str | re.Pattern[str]) -> None:
     page.goto(f"{address}?graph={graph}")
     page.locator(".row", has_text=words).first.click()
     page.wait_for_selector("#standing", state="attached")
@@ -184,7 +188,7 @@ def break_a_run_off(database: str) -> None:
         file.flush()
         command = [sys.executable, "-m", "graphs.intake", "--graph", "refunds", "--file", file.name]
         environment = {"DATABASE_URL": database, "REFUNDS_MODEL": "a model that is not there"}
-        subprocess.run(command, env={**os.environ, **environment}, check=False)
+        subprocess.run(command, env={**os.environ, **environment}, check=False)  # noqa: S603
 
 
 def other_window(context: Any, address: str, logins: dict[str, str], url: str) -> Any:

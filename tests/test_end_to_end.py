@@ -199,6 +199,68 @@ def aside(work: Callable[[], Review]) -> Review:
         return pool.submit(run).result()
 
 
+REFUND = {
+    "subject": "Teapot in pieces",
+    "customer": {
+        "name": "Orla Tennant",
+        "email": "orla.tennant@brightmail.example",
+        "language": "en",
+        "reference": "C-2291",
+    },
+    "messages": [
+        {"role": "human", "content": "Please refund order FH-10412 and close my account."}
+    ],
+}
+
+
+def test_a_batch_of_tool_calls_is_edited_in_part_and_the_agent_goes_on(site, person):
+    address = site()
+    review = aside(lambda: appears("refunds", **REFUND))
+    rita = person(address, "rita")
+    row = rita.locator(f"#row-{review.pk}")
+    expect(row).to_contain_text("issue_refund, cancel_account")
+    row.click()
+    refund = rita.get_by_role("region", name="issue_refund")
+    close = rita.get_by_role("region", name="cancel_account")
+    refund.locator("label", has_text="Edit").click()
+    refund.get_by_label("Amount").fill("12.50")
+    close.locator("label", has_text="Reject").click()
+    close.get_by_label("Why?").fill("She may keep it.")
+    rita.get_by_role("button", name="Send answer").click()
+    expect(rita.locator("#standing h2")).to_have_text("Decided, and the run finished")
+    expect(refund.locator(".decided")).to_contain_text("Edited")
+    expect(refund.locator(".decided ins")).to_contain_text("12.5")
+    expect(close.locator(".decided")).to_contain_text("She may keep it.")
+    decision = Decision.objects.get()
+    edited, rejected = decision.answer["decisions"]
+    assert (edited["edited_action"]["args"]["amount"], rejected["type"]) == (12.5, "reject")
+    assert decision.state == Decision.State.FINISHED
+
+    ada = person(address, "ada")
+    ada.get_by_role("link", name="Audit").click()
+    ada.get_by_role("link", name="Rita Osei decided its calls one by one").click()
+    expect(ada.locator("#entry")).to_contain_text("She may keep it.")
+    expect(ada.locator("#entry")).to_contain_text("12.5")
+
+
+def test_a_draft_that_was_sent_back_returns_as_a_second_round(site, person):
+    address = site()
+    review = aside(lambda: appears("scripted"))
+    rita = person(address, "rita")
+    rita.goto(f"/reviews/{review.pk}/")
+    rita.locator("#dock").get_by_role("button", name="Send back").click()
+    rita.get_by_role("textbox", name="What should be different?").fill("Name the date.")
+    rita.locator("#say-send_back").get_by_role("button", name="Send back").click()
+    expect(rita.locator("#standing h2")).to_have_text("Sent back; the run paused again")
+    rita.locator("#standing").get_by_role("link", name="round 2").click()
+    expect(rita.locator(".round")).to_have_text("Round 2")
+    expect(rita.locator(".round-before")).to_contain_text("Round 1, sent back by Rita Osei")
+    expect(rita.locator(".round-before .note")).to_have_text("Name the date.")
+    expect(rita.locator("#reply")).to_have_value("By your note: Name the date.")
+    rita.locator("#approve").click()
+    expect(rita.locator("#standing h2")).to_have_text("Approved, and the run finished")
+
+
 def test_a_failed_run_shows_its_error_and_a_retry_that_works(site, person):
     address = site()
     review = aside(lambda: appears("scripted", script={"fail": "The mail gateway is closed."}))

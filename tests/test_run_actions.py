@@ -595,7 +595,7 @@ def test_a_rerun_is_audited_with_both_checkpoints(cast):
     said = AuditEntry.objects.get(action="forked")
     assert (said.actor, said.decision, said.note) == (cast.mara, decision, f"from {at}")
     assert said.thread_id == review.thread_id
-    assert decision.review.checkpoint_id == said.checkpoint_before
+    assert (said.checkpoint_before, said.checkpoint_after) == (at, decision.review.checkpoint_id)
     settle(decision)
     assert trail(review)[-3:] == ["forked", "applied", "finished"]
 
@@ -615,12 +615,12 @@ def test_what_is_run_again_pauses_where_it_paused_and_is_a_case_of_its_own(cast)
 
 def test_a_fork_exactly_at_a_pause_runs_nothing_and_is_a_case(cast):
     review = finished(cast)
-    assert again(cast, review, review.checkpoint_id) is None
+    decision = again(cast, review, review.checkpoint_id)
+    assert (decision.state, decision.job_id) == ("paused", None)
     capture_all()
     following = Review.objects.waiting().get()
-    assert following.pk != review.pk
+    assert (following.node, following.follows) == ("human_approval", decision)
     assert following.checkpoint_id == state_of(review).config["configurable"]["checkpoint_id"]
-    assert Decision.objects.count() == 1
     assert len(effects(review.thread_id)) == 1
     said = AuditEntry.objects.get(action="forked")
     assert said.checkpoint_after == following.checkpoint_id
@@ -705,18 +705,19 @@ def test_the_same_form_twice_is_one_rerun(cast):
     assert AuditEntry.objects.filter(action="forked").count() == 1
 
 
-def test_a_fork_at_a_pause_made_twice_is_one_case(cast):
-    review = finished(cast)
-    for _ in range(2):
-        again(cast, review, review.checkpoint_id)
-        capture_all()
+def test_the_same_form_sent_twice_forks_once(cast):
+    review, key = finished(cast), uuid.uuid4()
+    made = [again(cast, review, review.checkpoint_id, key) for _ in range(2)]
+    assert made[0] == made[1]
+    capture_all()
     assert Review.objects.waiting().count() == 1
+    assert AuditEntry.objects.filter(action="forked").count() == 1
 
 
 def test_a_fork_after_the_end_runs_nothing(cast):
     review = finished(cast)
     end = state_of(review).config["configurable"]["checkpoint_id"]
-    assert again(cast, review, end) is None
+    assert again(cast, review, end).state == "finished"
     capture_all()
     assert not Review.objects.filter(status__in=["waiting", "stalled"]).exists()
     assert len(effects(review.thread_id)) == 1
@@ -738,7 +739,7 @@ def test_a_rerun_that_fails_is_a_failed_decision_that_can_be_retried(as_, cast):
 def test_what_failed_on_the_branch_that_was_left_is_not_retried(as_, cast):
     review = waiting("scripted", script={"fail": "closed"})
     failed = settle(decide(cast.rita, review, order_of(review)))
-    assert again(cast, review, review.checkpoint_id) is None
+    assert again(cast, review, review.checkpoint_id).state == "paused"
     capture_all()
     open_gate(review)
     assert as_("rita").post(f"/decisions/{failed.pk}/retry").status_code == 409

@@ -17,13 +17,14 @@ MAY_IMPORT: dict[str, set[str]] = {  # of approvals' own modules
     # What LangGraph is asked and told. It knows nothing of people, and keeps no records.
     "savers": set(),
     "threads": set(),
-    "tolerant": set(),
+    "undecodable": set(),
+    "tolerant": {"undecodable"},
     "last_run": {"savers"},
     "pauses": {"last_run", "threads"},
     "update": {"pauses", "savers"},
     "answering": {"savers"},
     # What a pause asks, and what an answer does to it.
-    "plain": {"tolerant"},
+    "plain": {"undecodable"},
     "snapshots": {"plain"},
     "dialects": {"plain", "schemas"},
     "questions": {"dialects", "plain", "schema_words", "schemas"},

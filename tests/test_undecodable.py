@@ -21,7 +21,8 @@ from approvals.registry import registry
 from approvals.savers import JoiningSaver, joined, raw_connection, with_saver
 from approvals.snapshots import snapshot, undecodable
 from approvals.state_tree import tree
-from approvals.tolerant import TolerantSerde, Undecodable, reading
+from approvals.tolerant import TolerantSerde, reading
+from approvals.undecodable import Undecodable
 from graphs.registry import Graph, ReviewSettings
 from tests.conftest import _input, capture_all, pause, waiting
 

@@ -345,6 +345,16 @@ def test_the_sheets_are_reached_by_tab_and_give_the_focus_back(site, person):
     expect(button).to_be_focused()
 
 
+def test_the_window_itself_does_not_scroll_while_calls_are_decided(site, person):
+    """The queue and the case have scrollbars of their own; the dock stays where it is."""
+    screen = {"viewport": {"width": 1440, "height": 900}}
+    rita = opened(person, site(), asked(batch(*[REFUND] * 6)), **screen)
+    for call in range(6):
+        choose(rita, call, "edit")
+    height = "document.scrollingElement.scrollHeight - window.innerHeight"
+    assert rita.evaluate(height) <= 0
+
+
 def test_no_new_page_scrolls_sideways_on_a_phone(site, person):
     address = site()
     long = {
