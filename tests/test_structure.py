@@ -1,6 +1,7 @@
 """Which way the arrows point (DESIGN §2), read from the imports themselves."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -43,6 +44,7 @@ UPDATES = re.compile(r"(objects|filter\(.*\)|all\(\)|decisions|reviews)\.a?updat
 RAW = re.compile(r"\b(INSERT INTO|UPDATE|DELETE FROM)\s+approvals_(?!threadchange)", re.I)
 
 
+@functools.cache
 def trees(package: str) -> dict[str, ast.Module]:
     files = sorted((ROOT / package).rglob("*.py"))
     assert files
