@@ -428,6 +428,8 @@ def _open(thread_id: str, pause: Pause) -> None:
     )
     _record_open(review)
     nudge(review.pk, review.graph)
+    if review.follows is not None:  # its page has a link to this one from now on
+        nudge(review.follows.review_id, review.graph)
 
 
 def _open_status(kind: str) -> Review.Status:

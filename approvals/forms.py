@@ -92,6 +92,7 @@ class DecideForm(forms.Form):
             "checkpoint": self.review.checkpoint_id,
             "key": uuid.uuid4(),
             EDIT + self.response: self.original if drafted is None else drafted,
+            **{name: text for name, text in self.drafts.items() if name.startswith(TEXT)},
         }
 
     @property

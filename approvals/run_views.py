@@ -100,7 +100,7 @@ def _ask(
 def _shown(found: Review, policy: Policy, act: str, checkpoint_id: str) -> dict[str, Any]:
     return {
         "policy": policy,
-        "section": "stalled",
+        "section": "stalled" if found.kind == Review.Kind.STALLED else "queue",
         "review": found,
         "act": act,
         "question": ASKED[act],

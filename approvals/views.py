@@ -244,7 +244,11 @@ def _taken_back(request: HttpRequest, standing: dict[str, Any]) -> dict[str, Any
     mine = [one for one in standing["taken_back"] if one.actor_id == request.user.pk]
     if not mine:
         return {}
-    return drafts_of(mine[-1]) if standing["review"].is_question else mine[-1].edits
+    last = mine[-1]
+    if standing["review"].is_question:
+        return drafts_of(last)
+    said = {TEXT + last.said["action"]: last.said["text"]} if last.said.get("text") else {}
+    return {**last.edits, **last.said.get("unsent", {}), **said}
 
 
 def _findings(values: Any, settings: Any) -> list[dict[str, str]]:

@@ -3,13 +3,15 @@
 import re
 from typing import Any
 
+import psycopg
 import pytest
 from pytest_django.asserts import assertContains, assertNotContains
 
+from approvals.events import CHANNEL, payload
 from approvals.models import AuditEntry, Decision, Review
 from approvals.registry import registry
 from approvals.savers import joined
-from tests.conftest import capture_all, resume, waiting
+from tests.conftest import capture_all, resume, test_url, waiting
 from tests.posting import Sent
 from tests.queries import counted_queries, listed
 from tests.test_question_page import page_of, read_only
@@ -143,6 +145,20 @@ def test_what_was_sent_back_returns_as_a_second_round_with_the_feedback(as_):
     assertContains(before, "Sent back; the run paused again")
     assertContains(before, f'href="/reviews/{second.pk}/">round 2</a>')
     assert review.pk != second.pk
+
+
+@pytest.mark.usefixtures("clean")
+def test_the_page_of_the_first_round_is_told_when_the_second_is_there(as_):
+    """The run has paused by then, and nothing else would make the page look again."""
+    review = waiting("scripted")
+    act(as_("rita"), review, "send_back")
+    resume(Decision.objects.get())
+    with psycopg.connect(test_url(), autocommit=True) as conn:
+        conn.execute(f"LISTEN {CHANNEL}")
+        capture_all()
+        told = [note.payload for note in conn.notifies(timeout=1)]
+    second = Review.objects.waiting().get(thread_id=review.thread_id)
+    assert {payload(one.pk, "scripted") for one in (review, second)} <= set(told)
 
 
 @pytest.mark.usefixtures("clean")

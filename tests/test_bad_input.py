@@ -258,7 +258,7 @@ def test_a_form_of_another_state_is_refused(as_, field, value):
         ("a=1", "multipart/form-data; boundary=x"),
         ("a=1", "multipart/form-data"),
         ("a=1", FORM + "; charset=utf-16"),
-        (f"key={uuid.uuid4()}&digest=%00%ff%fe", FORM),
+        ("key=7e57d004-2b97-4e7a-b45f-5387367791cd&digest=%00%ff%fe", FORM),
     ],
 )
 def test_a_body_of_another_kind_is_refused(as_, body, content_type):

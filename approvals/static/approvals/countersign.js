@@ -82,7 +82,7 @@ function keepDraft(form) {
   };
   const kept = JSON.parse(sessionStorage.getItem(name) || "{}");
   for (const input of inputs()) {
-    if (!(input.name in kept) || (first[input.name] ?? "") !== (read()[input.name] ?? "")) continue;
+    if (!(input.name in kept)) continue;
     if (input.type === "radio") input.checked = input.value === kept[input.name];
     else input.value = kept[input.name];
     if (note) note.textContent = "your text from before, restored";
