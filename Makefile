@@ -14,7 +14,7 @@ demo-reset: .venv/installed
 	@$(BIN)/python manage.py demo --reset
 
 test: lint browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -33,7 +33,7 @@ bench: .venv/installed
 
 # The README's pictures, of a demo that runs: PORT=… make shots
 shots: .venv/installed browser
-	$(BIN)/python -m docs.screenshots --only edited conflict
+	$(BIN)/python -m docs.screenshots --only edited question-edited
 
 # Playwright's own Chromium where it can be had, else the system's.
 browser: .venv/installed
