@@ -253,7 +253,7 @@ def test_a_draft_that_was_sent_back_returns_as_a_second_round(site, person):
     rita.locator("#say-send_back").get_by_role("button", name="Send back").click()
     expect(rita.locator("#standing h2")).to_have_text("Sent back; the run paused again")
     rita.locator("#standing").get_by_role("link", name="round 2").click()
-    expect(rita.locator(".round")).to_have_text("Round 2")
+    expect(rita.locator("#main .round")).to_have_text("Round 2")
     expect(rita.locator(".round-before")).to_contain_text("Round 1, sent back by Rita Osei")
     expect(rita.locator(".round-before .note")).to_have_text("Name the date.")
     expect(rita.locator("#reply")).to_have_value("By your note: Name the date.")

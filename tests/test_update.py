@@ -242,7 +242,7 @@ def test_a_fork_is_the_older_checkpoint_as_the_newest():
     graph, config = paused(by_edge)
     drafted = next(one for one in graph.get_state_history(config) if one.next == ("check",))
     with transaction.atomic():
-        at = fork(graph, drafted.config)
+        at = fork(graph, graph.checkpointer.get_tuple(drafted.config), "d")
     state = graph.get_state(config)
     assert state.config["configurable"]["checkpoint_id"] == at
     assert (state.next, state.values) == (("check",), drafted.values)

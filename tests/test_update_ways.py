@@ -293,7 +293,7 @@ def test_a_fork_stands_where_the_older_checkpoint_stood(shape):
     old = graph.get_state(config)
     with transaction.atomic():
         end(graph, config)
-        at = fork(graph, old.config)
+        at = fork(graph, graph.checkpointer.get_tuple(old.config), "d")
     state = graph.get_state(config)
     assert state.config["configurable"]["checkpoint_id"] == at
     assert (sorted(state.next), state.values) == (sorted(old.next), old.values)

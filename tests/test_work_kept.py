@@ -109,7 +109,12 @@ def test_calls_survive_a_reload_a_nudge_and_a_lost_connection(site, person):
 
 def test_what_was_sent_into_a_dead_connection_is_still_there(site, person):
     address = site()
-    rita = opened(person, address, asked(), expected=("net::ERR_INTERNET_DISCONNECTED",))
+    rita = opened(
+        person,
+        address,
+        asked(),
+        expected=("net::ERR_INTERNET_DISCONNECTED", "htmx:afterRequest", "htmx:sendError"),
+    )
     work_on_the_calls(rita)
     here = rita.url
     rita.context.set_offline(True)
