@@ -180,12 +180,18 @@ def _shown_and_said(graph: Graph, review: Review, order: Order, meant: Effect) -
     """What lay before the person, and what they made of it."""
     if review.is_question:
         asked = {"question": review.pause.get("question")}
-        return {"before": asked, "after": {"answer": meant.answer}}
+        return {"before": asked, "after": {"answer": meant.answer, **_reasons(order)}}
     keys = [*filter(None, [graph.review.response]), *order.edits]
     shown = {key: pick(review.values, key) for key in keys}
     said = {"said": order.text} if order.text else {}
     edits = order.edits if meant.action == Decision.Action.EDIT else meant.update.edits
     return {"before": shown, "after": {**shown, **edits, **said}}
+
+
+def _reasons(order: Order) -> dict[str, Any]:
+    """The words that the answer itself may have no room for: an ignored call's reason."""
+    words = [choice.text for choice in order.choices]
+    return {"said": words} if any(words) else {}
 
 
 def effect_of(decision: Decision) -> Effect:

@@ -8,7 +8,7 @@ from approvals.errors import Invalid
 from approvals.models import Decision, Review
 from approvals.plain import clean
 from approvals.questions import Choice, Question, QuestionError, answer, read, summary
-from approvals.snapshots import is_cut, undecodable
+from approvals.snapshots import holds_cut, is_cut, undecodable
 from approvals.update import Update
 from graphs.fields import tool_schemas
 from graphs.registry import Answer, Compiled, Graph, subgraph
@@ -102,7 +102,12 @@ def editable(graph: Graph, review: Review) -> list[str]:
     if review.is_question or sent or not review.pause_is_known:
         return []
     channels = level_of(graph, review).channels
-    return [name for name in graph.review.editable_fields if name in channels]
+    shown = review.values
+    return [
+        name
+        for name in graph.review.editable_fields
+        if name in channels and not holds_cut(shown.get(name))
+    ]
 
 
 def approval_values(graph: Graph, review: Review) -> dict[str, Any]:
@@ -119,7 +124,8 @@ def unreadable(review: Review) -> str:
             f"This state holds something that this installation cannot read ({place}): {why} "
             "Nobody can approve here what nobody can see."
         )
-    if is_cut(review.snapshot.get("pause")) or is_cut(review.pause.get("question")):
+    asked = [review.pause.get("question"), review.pause.get("schema")]
+    if is_cut(review.snapshot.get("pause")) or holds_cut(asked):
         return "The question is too long to be shown whole, so it cannot be answered here."
     return ""
 

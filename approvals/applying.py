@@ -11,7 +11,7 @@ from django.db import transaction
 
 from approvals.answering import NotAsked, put_answer
 from approvals.answers import Effect, level_of
-from approvals.errors import AWAY, Invalid
+from approvals.errors import AWAY, Invalid, Moved
 from approvals.models import Review
 from approvals.pauses import waiting
 from approvals.plain import jsonable
@@ -93,13 +93,16 @@ class _TakeBack(Exception):
 
 
 def rehearse(graph: Graph, review: Review, effect: Effect) -> None:
-    """Raises Invalid, with the reason, for what could not be applied. Leaves nothing behind."""
+    """Raises Invalid, with the reason, for what could not be applied; Moved for what is not asked
+    any more. Leaves nothing behind."""
     try:
         with transaction.atomic():
             apply(graph, review, "rehearsal", effect)
             raise _TakeBack
-    except (_TakeBack, NotAsked):
-        return  # what is not asked any more is told apart, as a conflict, when it is applied
+    except _TakeBack:
+        return
+    except NotAsked:
+        raise Moved from None
     except AWAY:
         raise
     except Exception as error:

@@ -58,8 +58,20 @@ def _take_notes() -> dict[str, int]:
             """,
             [BATCH],
         )
+        notes = cursor.fetchall()
+        # A thread of many tasks leaves many notes; one look answers them all.
+        cursor.execute(
+            """
+            DELETE FROM approvals_threadchange WHERE id IN (
+                SELECT id FROM approvals_threadchange
+                WHERE thread_id = ANY(%s) AND not_before <= clock_timestamp()
+                FOR UPDATE SKIP LOCKED)
+            RETURNING thread_id, attempts
+            """,
+            [[thread_id for thread_id, _ in notes]],
+        )
         taken: dict[str, int] = {}
-        for thread_id, attempts in cursor.fetchall():
+        for thread_id, attempts in [*notes, *cursor.fetchall()]:
             taken[thread_id] = max(attempts, taken.get(thread_id, 0))
     return taken
 
@@ -124,6 +136,8 @@ def gone_because(head: Any, pauses: list[Pause]) -> str:
         return "The thread was deleted by another program."
     stalled = next((one.shown for one in pauses if one.kind == Review.Kind.STALLED), None)
     error = (stalled or {}).get("excerpt")
+    if stalled and error and not stalled["node"]:
+        return str(error)
     if stalled and error:
         return f"Another program resumed the run, and it failed in {stalled['node']}: {error}"
     return OURS if head.metadata.get("decision_id") else MOVED
@@ -266,6 +280,7 @@ def _pause(graph: Graph, root: StateSnapshot, one: Waiting, after: Decision | No
     state, review = one.level.state, graph.review
     pause: dict[str, Any] = {"kind": one.kind, "nodes": list(one.nodes)}
     if one.question is not None:
+        state = _of_its_own(state, one)
         pause["question"] = jsonable(one.question.value)
         pause["schema"] = jsonable(one.question.response_schema)
     around = {"around": jsonable(root.values)} if one.level.checkpoint_ns else {}
@@ -286,6 +301,12 @@ def _pause(graph: Graph, root: StateSnapshot, one: Waiting, after: Decision | No
             "round": after.review.round + 1 if after and again else 1,
         },
     )
+
+
+def _of_its_own(state: StateSnapshot, one: Waiting) -> StateSnapshot:
+    """The state with the task that asks alone: others of the step ask and end for themselves."""
+    asking = [t for t in state.tasks if any(i.id == one.interrupt_id for i in t.interrupts)]
+    return state._replace(tasks=tuple(asking), next=(one.node,))
 
 
 def asked(pause: dict[str, Any]) -> str:

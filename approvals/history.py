@@ -4,6 +4,7 @@ Where a checkpoint hangs is read for the whole thread at once, without its state
 then fetched for one page and the parents of its rows, wherever those lie.
 """
 
+import logging
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from django.db import connection
 from langgraph.types import StateSnapshot
 
 from approvals.changes import Change, changes
+from approvals.errors import AWAY
 from approvals.lanes import Gutter, Row, gutter, lanes
 from approvals.models import Decision, Review
 from approvals.plain import JSON, as_text, canonical, jsonable
@@ -23,6 +25,7 @@ from approvals.savers import JoiningSaver, raw_connection, with_saver
 from approvals.tolerant import reading
 from graphs.registry import Graph
 
+logger = logging.getLogger(__name__)
 PAGE = 20
 OUTLINE = 5_000  # checkpoints whose tree is drawn; they cost 45 ms
 MAX_FIELDS = 20  # changed fields shown of one checkpoint
@@ -158,7 +161,13 @@ def _load(review: Review, graph: Graph, ids: Iterable[str]) -> dict[str, _Loaded
         "configurable": {"thread_id": review.thread_id, "checkpoint_ns": review.checkpoint_ns}
     }
     found = reading(with_saver(graph, saver)).get_state_history(config)
-    return {state.config["configurable"]["checkpoint_id"]: _Loaded(state) for state in found}
+    try:
+        return {state.config["configurable"]["checkpoint_id"]: _Loaded(state) for state in found}
+    except AWAY:
+        raise
+    except Exception:  # state classes and reducers of other people
+        logger.warning("The history of thread %s is unreadable", review.thread_id, exc_info=True)
+        return {}
 
 
 # Steps

@@ -11,6 +11,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import StateSnapshot
 
 from approvals.savers import joined
+from approvals.tolerant import reading
 from graphs.registry import Graph
 
 EDITED = {"update", "fork"}  # checkpoints that no node made
@@ -18,7 +19,7 @@ EDITED = {"update", "fork"}  # checkpoints that no node made
 
 def ran_last(graph: Graph, state: StateSnapshot) -> list[str]:
     """The nodes whose writes made the newest checkpoint of `state` that a step made."""
-    compiled = joined(graph)
+    compiled = reading(joined(graph))
     saver: Any = compiled.checkpointer
     made = saver.get_tuple(state.config)
     while made and made.metadata.get("source") in EDITED and made.parent_config:

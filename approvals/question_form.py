@@ -4,6 +4,7 @@ A question without calls is answered with one value, in the inputs of its schema
 """
 
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,6 +93,10 @@ class CallForm:
         if action == "edit":
             self.errors += [" ".join(wrong) for wrong in reading.errors.values()]
             renamed = self.name if self.name != self.call.name else ""
+            try:
+                refuse_broken_text(renamed)
+            except Refused as wrong:
+                self.errors.append(str(wrong))
             return Choice(action, args=reading.value, name=renamed)
         if action == "approve" and reading.changed:
             self.errors.append(SAID_NOTHING)
@@ -184,6 +189,9 @@ class QuestionForm:
         if not (self.data.get("digest") and _is_key(self.data.get("key"))):
             self.errors.append("The form is incomplete. Open the review again.")
             return False
+        if name := self.forbidden:
+            self.errors.append(f"“{name[:80]}” is not asked for here. Open the review again.")
+            return False
         self._choices = (
             tuple(call.choice() for call in self.calls) if self.calls else (self._value(),)
         )
@@ -221,7 +229,12 @@ class QuestionForm:
 
     @property
     def forbidden(self) -> str:
-        return ""
+        """The first input sent that this question has not; "" when there is none. Arguments that
+        were edited by a tool's older schema must not be left out in silence."""
+        readings = [call.reading for call in self.calls] or [self.reading]
+        known = {leaf.name for reading in readings for leaf in reading.root.walk()} | {ANSWER}
+        edits = [name for name in self.data if re.match(r"call\.\d+\.args|answer\b", name)]
+        return next((name for name in edits if name not in known), "")
 
     @property
     def text(self) -> str:

@@ -3,6 +3,8 @@
 As everywhere: one action = one transaction + its audit entry + a nudge. Lock, guard, write.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,11 +14,20 @@ from langgraph.types import StateSnapshot
 
 from approvals import audit
 from approvals.actions import enqueue, locked_review, refusing, stands
-from approvals.applying import run_config
+from approvals.applying import in_words, run_config
 from approvals.audit import Actor
 from approvals.capture import broken_off
 from approvals.clock import database_now
-from approvals.errors import AlreadyDecided, Conflict, Invalid, Moved, NotAllowed, Stale
+from approvals.errors import (
+    AWAY,
+    AlreadyDecided,
+    ApprovalError,
+    Conflict,
+    Invalid,
+    Moved,
+    NotAllowed,
+    Stale,
+)
 from approvals.events import nudge
 from approvals.models import AuditEntry, Decision, Review
 from approvals.pauses import waiting
@@ -50,7 +61,7 @@ def continue_run(actor: Actor, review_id: int, sight: Sight) -> Decision:
             return known
         _guard(actor, review, sight)
         _graph_of(review)
-        _nothing_to_retry(review.thread_id, f"{actor.name} had the run go on.")
+        _nothing_to_retry(actor, review.thread_id, f"{actor.name} had the run go on.")
         return _take_up(actor, review, Action.CONTINUE, sight.key, AuditEntry.Action.CONTINUED)
 
 
@@ -61,7 +72,8 @@ def end_run(actor: Actor, review_id: int, sight: Sight) -> None:
         _guard(actor, review, sight, even_failed=True)
         graph = _graph_of(review)
         compiled = joined(graph)
-        at = end(compiled, _config(compiled, review, graph))
+        with _foreign():
+            at = end(compiled, _config(compiled, review, graph))
         _close(actor, review, AuditEntry.Action.ENDED, f"Ended by {actor.name}.", at)
 
 
@@ -86,7 +98,19 @@ def run_again(actor: Actor, review_id: int, checkpoint_id: str, key: UUID) -> De
         if (known := _repeated(actor, key)) is not None:
             return known
         _refuse_while_busy(review.thread_id)
-        return _fork(actor, review, _graph_of(review), checkpoint_id, key)
+        with _foreign():
+            return _fork(actor, review, _graph_of(review), checkpoint_id, key)
+
+
+@contextmanager
+def _foreign() -> Iterator[None]:
+    """What a graph's own state classes, reducers and edges raise, told to the admin."""
+    try:
+        yield
+    except (ApprovalError, *AWAY):
+        raise
+    except Exception as error:
+        raise Invalid(f"LangGraph cannot do this: {in_words(error)} Nothing was done.") from error
 
 
 def _repeated(actor: Actor, key: UUID) -> Decision | None:
@@ -153,20 +177,21 @@ def _decided(actor: Actor, review: Review, key: UUID, **fields: Any) -> Decision
 def _close(
     actor: Actor, review: Review, action: AuditEntry.Action, because: str, checkpoint_id: str
 ) -> None:
-    _leave_open_ones(review.thread_id, because)
-    _nothing_to_retry(review.thread_id, because)
+    _leave_open_ones(actor, review.thread_id, because)
+    _nothing_to_retry(actor, review.thread_id, because)
     audit.record(actor, action, review=review, checkpoint_after=checkpoint_id, note=because)
 
 
-def _leave_open_ones(thread_id: str, because: str) -> None:
+def _leave_open_ones(actor: Actor, thread_id: str, because: str) -> None:
     for one in Review.objects.filter(thread_id=thread_id):
         if one.is_open:
             one.status, one.ended_because = Review.Status.SUPERSEDED, because
             one.save(update_fields=["status", "ended_because"])
+            audit.record(actor, AuditEntry.Action.MOVED, review=one, note=because)
             nudge(one.pk, one.graph)
 
 
-def _nothing_to_retry(thread_id: str, because: str) -> None:
+def _nothing_to_retry(actor: Actor, thread_id: str, because: str) -> None:
     """Decisions whose run failed here: what was left of it has been taken out of their hands.
 
     Else they would be listed as failed for ever, each retry finding nothing to run.
@@ -175,6 +200,7 @@ def _nothing_to_retry(thread_id: str, because: str) -> None:
     for one in failed.exclude(checkpoint_applied="").select_related("review"):
         one.state, one.error = State.SUPERSEDED, because
         one.save(update_fields=["state", "error"])
+        audit.record(actor, AuditEntry.Action.SUPERSEDED, decision=one, note=because)
         nudge(one.review_id, one.review.graph)
 
 
@@ -191,8 +217,8 @@ def _fork(actor: Actor, review: Review, graph: Graph, checkpoint_id: str, key: U
     compiled = joined(graph)
     at = fork(compiled, _checkpoint(compiled, thread_id, checkpoint_id), str(decision_id))
     because = f"{actor.name} ran the thread again from a checkpoint."
-    _leave_open_ones(thread_id, because)
-    _nothing_to_retry(thread_id, because)
+    _leave_open_ones(actor, thread_id, because)
+    _nothing_to_retry(actor, thread_id, because)
     state = compiled.get_state({"configurable": {"thread_id": thread_id}}, subgraphs=True)
     made = Review.objects.create(
         thread_id=thread_id, checkpoint_id=at, **broken_off(graph, state, thread_id).shown

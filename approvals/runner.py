@@ -41,6 +41,7 @@ from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
 State = Decision.State
+REFUSED = "The node would not have this answer. Take it back, and answer anew."
 # Django's thread_sensitive default would put all database work of a worker on one thread.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="database")
 
@@ -70,6 +71,7 @@ class Lease:
     epoch: int
     thread_id: str
     root_checkpoint_id: str  # where the whole thread stood when the person looked
+    head: str  # where it stood when this run was found to have a way to go
     retried: bool
     review_id: int
     graph: Graph
@@ -118,15 +120,28 @@ def take_and_apply(decision_id: str) -> Lease | None:
             decision.epoch,
             review.thread_id,
             review.root_checkpoint_id or review.checkpoint_id,
+            head(review.thread_id) or "",
             bool(decision.error),
             review.pk,
             graph,
         )
-        _give_again(lease)
-        if _has_way_to_go(lease):
+        ended = _way_on(lease)
+        if ended is None:
             return lease
-        actions.end(decision, **_ended(lease, None))
+        actions.end(decision, **ended)
         return None
+
+
+def _way_on(lease: Lease) -> dict[str, Any] | None:
+    """How it has ended already, or cannot go on; None where there are nodes to run."""
+    try:
+        with transaction.atomic():
+            _give_again(lease)
+            return None if _has_way_to_go(lease) else _ended(lease, None)
+    except AWAY:
+        raise
+    except Exception as unreadable:  # state classes and reducers of other people
+        return {"state": State.FAILED, "error": in_words(unreadable)}
 
 
 def _apply(decision: Decision, graph: Graph) -> bool:
@@ -207,6 +222,8 @@ async def _run_on(lease: Lease, pool: AsyncConnectionPool[Any]) -> BaseException
     compiled = with_saver(lease.graph, FencedSaver(pool, lease.decision_id, lease.epoch))
     try:
         state = await compiled.aget_state({"configurable": {"thread_id": lease.thread_id}})
+        if state.config["configurable"].get("checkpoint_id") != lease.head:
+            return None  # another program was first: its next pause is not this decision's
         # ainvoke(None), heard node by node
         async for _ in compiled.astream(
             None, lease.config(state.metadata), stream_mode="tasks", durability="sync"
@@ -258,7 +275,7 @@ def record_outcome(lease: Lease, error: BaseException | None) -> None:
             with transaction.atomic():
                 ended = _ended(lease, error)
                 if error is not None and is_invalid_resume(error):
-                    _take_answer_out(decision)
+                    _take_answer_out(decision, ended["error_node"])
         except AWAY:
             raise
         except Exception as unreadable:
@@ -266,12 +283,28 @@ def record_outcome(lease: Lease, error: BaseException | None) -> None:
         actions.end(decision, **ended)
 
 
-def _take_answer_out(decision: Decision) -> None:
+def _take_answer_out(decision: Decision, node: str) -> None:
     """The node would not have this answer, and never will: the question is asked once more."""
+    refused = decision if decision.review.is_question else _answered_in(decision, node)
+    if refused is None:
+        return
     saver = JoiningSaver(raw_connection())
-    review = decision.review
+    review = refused.review
     take_answer_out(saver, review.thread_id, review.interrupt_id, review.node)
-    decision.checkpoint_applied, decision.applied_at = "", None
+    refused.checkpoint_applied, refused.applied_at = "", None
+    if refused is not decision:
+        actions.end(refused, State.FAILED, error_node=node, error=REFUSED)
+
+
+def _answered_in(decision: Decision, node: str) -> Decision | None:
+    """The answer that this run was the first to read: it waited for the thread's static pauses."""
+    answers = Decision.objects.filter(
+        review__thread_id=decision.review.thread_id,
+        review__kind=Review.Kind.QUESTION,
+        review__node=node,
+        state=State.PAUSED,
+    ).exclude(checkpoint_applied="")
+    return answers.select_related("review").order_by("-applied_at").first()
 
 
 def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:

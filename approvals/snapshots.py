@@ -105,6 +105,15 @@ def is_cut(value: JSON) -> bool:
     return isinstance(value, dict) and value.get("__type__") == "cut" and "kind" in value
 
 
+def holds_cut(value: JSON) -> bool:
+    """Whether anything of it was left out, at any depth."""
+    if is_cut(value):
+        return True
+    if isinstance(value, dict):
+        return any(holds_cut(item) for item in value.values())
+    return isinstance(value, list) and any(holds_cut(item) for item in value)
+
+
 def items_of(value: JSON) -> list[JSON]:
     """What is at hand of a list: all of it, or both its ends where it was cut; else nothing."""
     if isinstance(value, list):

@@ -70,7 +70,7 @@ def note_all_threads() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO approvals_threadchange (thread_id) SELECT thread_id FROM checkpoints "
-            "UNION SELECT thread_id FROM approvals_review WHERE status = 'waiting'"
+            "UNION SELECT thread_id FROM approvals_review WHERE status IN ('waiting', 'stalled')"
         )
 
 

@@ -165,8 +165,16 @@ def _ending_nodes(level: Compiled) -> list[str]:
 
 
 def end(compiled: Compiled, config: Any) -> str:
-    """Inside a transaction: nothing comes next any more; the new checkpoint's id."""
-    return str(_put(compiled, config, None, END)["configurable"]["checkpoint_id"])
+    """Inside a transaction: nothing comes next any more; the new checkpoint's id.
+
+    Twice where it must be: LangGraph first writes what tasks beside a failed one did, and that
+    may lead on to others.
+    """
+    for _ in range(2):
+        at = _put(compiled, config, None, END)["configurable"]["checkpoint_id"]
+        if not compiled.get_state(config).next:
+            return str(at)
+    raise Dropped
 
 
 def fork(compiled: Compiled, old: CheckpointTuple, decision_id: str) -> str:

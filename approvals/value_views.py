@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from approvals.errors import AWAY
 from approvals.models import Review
 from approvals.paging import as_int
 from approvals.plain import JSON, jsonable, measured
@@ -73,7 +74,12 @@ def _checkpoint(found: Review) -> dict[str, Any] | None:
     graph = registered(found.graph)
     if graph is None:
         return _unregistered(found, {"configurable": place})
-    state = reading(joined(graph)).get_state({"configurable": place})
+    try:
+        state = reading(joined(graph)).get_state({"configurable": place})
+    except AWAY:
+        raise
+    except Exception:  # LangGraph cannot read it: its bare checkpoint can still be opened
+        return _unregistered(found, {"configurable": place})
     if state.created_at is None:
         return None
     return {**found.snapshot, **everything(state)}

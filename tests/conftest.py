@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import Client
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from procrastinate.contrib.django.utils import connector_params
 from psycopg_pool import AsyncConnectionPool
 
@@ -30,6 +32,7 @@ from approvals.install import CHECKPOINT_TABLES
 from approvals.models import Decision, Review
 from approvals.registry import registry
 from approvals.savers import joined
+from tests.browser import launch
 from tests.graphs.scripted import EFFECTS
 from tests.postgres import ROOT
 
@@ -279,6 +282,97 @@ def processes(clean: None) -> Iterator[Processes]:
     started = Processes()
     yield started
     started.stop_all()
+
+
+# In a browser
+
+# Chromium notes every answer of 400 and more in the console; these are such by design.
+BY_DESIGN = "Failed to load resource: the server responded with a status of "
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def webs(django_db_setup: None, tmp_path_factory: Any) -> Iterator[Callable[[float], Any]]:
+    """`webs(2)` is a web process with that undo window: its address and its settings.
+
+    One for all tests of a session, which is as it should be: no state lives in it.
+    """
+    started, known = Processes(), {}
+
+    def web(undo: float) -> Any:
+        if undo not in known:
+            text = Path(os.environ["REVIEWS_TOML"]).read_text(encoding="utf-8")
+            changed = text.replace("undo_window = 8", f"undo_window = {undo}")
+            assert changed != text
+            reviews = tmp_path_factory.mktemp("web") / "reviews.toml"
+            reviews.write_text(changed, encoding="utf-8")
+            environment = {"REVIEWS_TOML": str(reviews)}
+            known[undo] = started.web(**environment), environment
+        return known[undo]
+
+    yield web
+    started.stop_all()
+
+
+@pytest.fixture
+def site(processes: Processes, webs: Any) -> Callable[..., str]:
+    """`site(undo=2)` is the address of a web process with that undo window, beside a worker."""
+
+    def start(undo: float = 2, worker: bool = True) -> str:
+        address, environment = webs(undo)
+        if worker:
+            processes.worker(**environment)
+        return str(address)
+
+    return start
+
+
+@pytest.fixture
+def person(chromium: Browser, as_) -> Iterator[Callable[..., Page]]:
+    """`person(address, "rita")` is the inbox in a browser of their own, signed in.
+
+    At the end no page of any of them may have broken a rule or thrown an error, but for those that
+    name one of `expected`.
+    """
+    contexts, complaints, by_design = [], [], [f"{BY_DESIGN}{code}" for code in (404, 409, 422)]
+
+    def complain(message: Any) -> None:
+        expected = any(words in message.text for words in by_design)
+        if message.type in ("error", "warning") and not expected:
+            complaints.append(f"{message.text} ({message.location})")
+
+    def open_browser(
+        address: str, name: str, by_hand: bool = False, expected: Any = (), **options: Any
+    ) -> Page:
+        by_design.extend(expected)
+        context = chromium.new_context(base_url=address, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", complain)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.set_default_timeout(10_000)
+        if not by_hand:
+            session = as_(name).cookies["sessionid"].value
+            context.add_cookies([{"name": "sessionid", "value": session, "url": address}])
+        page.goto("/")
+        if by_hand:
+            page.get_by_label("Name").fill(name)
+            page.get_by_label("Password").fill(PASSWORD)
+            page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="Waiting for a person")).to_be_visible()
+        return page
+
+    yield open_browser
+    for context in contexts:
+        context.close()
+    assert complaints == []
 
 
 def sign_in(address: str, username: str) -> httpx.Client:

@@ -1,90 +1,20 @@
 """The whole job in Chromium: a paused run is found, edited, approved, resumed and audited."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connections
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from approvals.models import AuditEntry, Decision, Review
-from tests.browser import launch
-from tests.conftest import PASSWORD, Processes, direct
+from tests.conftest import direct
 from tests.test_capture import appears
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("cast")]
 
 TYPED = "Dear Maeve,\n\nyes, pay the rest after the 28th; your credit file stays as it is."
-# Chromium notes every answer of 400 and more in the console; these are such by design.
-BY_DESIGN = "Failed to load resource: the server responded with a status of "
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def site(processes: Processes, tmp_path) -> Callable[..., str]:
-    """`site(undo=2)` is the address of a web process beside a worker, with that undo window."""
-
-    def start(undo: float = 2) -> str:
-        text = Path(os.environ["REVIEWS_TOML"]).read_text(encoding="utf-8")
-        changed = text.replace("undo_window = 8", f"undo_window = {undo}")
-        assert changed != text
-        (tmp_path / "reviews.toml").write_text(changed, encoding="utf-8")
-        environment = {"REVIEWS_TOML": str(tmp_path / "reviews.toml")}
-        processes.worker(**environment)
-        return processes.web(**environment)
-
-    return start
-
-
-@pytest.fixture
-def person(chromium: Browser, as_) -> Iterator[Callable[..., Page]]:
-    """`person(address, "rita")` is the inbox in a browser of their own, signed in.
-
-    At the end no page of any of them may have broken a rule or thrown an error, but for those that
-    name one of `expected`.
-    """
-    contexts, complaints, by_design = [], [], [f"{BY_DESIGN}{code}" for code in (404, 409, 422)]
-
-    def complain(message: Any) -> None:
-        expected = any(words in message.text for words in by_design)
-        if message.type in ("error", "warning") and not expected:
-            complaints.append(f"{message.text} ({message.location})")
-
-    def open_browser(
-        address: str, name: str, by_hand: bool = False, expected: Any = (), **options: Any
-    ) -> Page:
-        by_design.extend(expected)
-        context = chromium.new_context(base_url=address, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", complain)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.set_default_timeout(10_000)
-        if not by_hand:
-            session = as_(name).cookies["sessionid"].value
-            context.add_cookies([{"name": "sessionid", "value": session, "url": address}])
-        page.goto("/")
-        if by_hand:
-            page.get_by_label("Name").fill(name)
-            page.get_by_label("Password").fill(PASSWORD)
-            page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("heading", name="Waiting for a person")).to_be_visible()
-        return page
-
-    yield open_browser
-    for context in contexts:
-        context.close()
-    assert complaints == []
 
 
 def decided(text: str) -> Decision:

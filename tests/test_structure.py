@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # of approvals' own modules
     "threads": set(),
     "undecodable": set(),
     "tolerant": {"undecodable"},
-    "last_run": {"savers"},
+    "last_run": {"savers", "tolerant"},
     "pauses": {"last_run", "threads"},
     "update": {"pauses", "savers"},
     "answering": {"savers"},

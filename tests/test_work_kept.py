@@ -8,10 +8,9 @@ from playwright.sync_api import Page, expect
 
 from approvals.models import Decision, Review
 from tests.test_capture import appears
-from tests.test_end_to_end import PHONE, aside, chromium, overflow, person, site, stayed, stays
+from tests.test_end_to_end import PHONE, aside, overflow, stayed, stays
 from tests.test_question_page import CLOSE, FIELDS, REFUND, batch
 
-fixtures = (chromium, person, site)
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("cast")]
 WHY = "She did not ask for it.\nSee her letter."
 
@@ -81,7 +80,7 @@ class Line:
 
 
 def test_calls_survive_a_reload_a_nudge_and_a_lost_connection(site, person):
-    address = site()
+    address = site(worker=False)
     review, other = asked(), drafted()
     rita = person(address, "rita")
     line = Line(rita)
@@ -108,7 +107,7 @@ def test_calls_survive_a_reload_a_nudge_and_a_lost_connection(site, person):
 
 
 def test_what_was_sent_into_a_dead_connection_is_still_there(site, person):
-    address = site()
+    address = site(worker=False)
     rita = opened(
         person,
         address,
@@ -128,7 +127,7 @@ def test_what_was_sent_into_a_dead_connection_is_still_there(site, person):
 
 
 def test_a_raw_answer_and_a_schemas_survive_a_reload(site, person):
-    address = site()
+    address = site(worker=False)
     raw, typed = asked("Which warehouse?"), asked({"question": "How is it sent?"}, FIELDS)
     rita = opened(person, address, raw)
     field(rita, "answer").fill('{"go": "no')
@@ -146,7 +145,7 @@ def test_a_raw_answer_and_a_schemas_survive_a_reload(site, person):
 
 
 def test_reasons_survive_escape_a_reload_and_somebody_elses_decision(site, person):
-    address = site()
+    address = site(worker=False)
     review, other = drafted(), drafted()
     rita = opened(person, address, review)
     for action, button in {"reject": "Reject", "send_back": "Send back"}.items():
@@ -170,7 +169,7 @@ def test_reasons_survive_escape_a_reload_and_somebody_elses_decision(site, perso
 
 
 def test_what_is_typed_in_an_open_sheet_stays_while_somebody_else_decides(site, person):
-    address = site()
+    address = site(worker=False)
     review = drafted()
     rita = opened(person, address, review)
     rita.locator("#dock").get_by_role("button", name="Reject", exact=True).click()
@@ -186,7 +185,7 @@ def test_what_is_typed_in_an_open_sheet_stays_while_somebody_else_decides(site, 
 
 
 def test_undo_of_a_rejection_brings_the_reason_and_the_edits_back(site, person):
-    address = site(undo=20)
+    address = site(worker=False, undo=20)
     review = asked()
     rita = opened(person, address, review)
     work_on_the_calls(rita)
@@ -197,7 +196,7 @@ def test_undo_of_a_rejection_brings_the_reason_and_the_edits_back(site, person):
 
 def test_another_choice_than_the_one_taken_back_survives_a_reload(site, person):
     """The page comes with the old choices made; the new ones of this tab count."""
-    address = site(undo=20)
+    address = site(worker=False, undo=20)
     rita = opened(person, address, asked())
     choose(rita, 0, "approve")
     choose(rita, 1, "approve")
@@ -213,7 +212,7 @@ def test_another_choice_than_the_one_taken_back_survives_a_reload(site, person):
 
 
 def test_enter_in_a_field_never_rejects(site, person):
-    address = site()
+    address = site(worker=False)
     rita = opened(person, address, drafted())
     rita.locator("#dock").get_by_role("button", name="Reject", exact=True).click()
     field(rita, "text.reject").fill(WHY)
@@ -227,7 +226,7 @@ def test_enter_in_a_field_never_rejects(site, person):
 
 def test_a_field_that_is_not_asked_for_does_not_hold_up_the_form(site, person):
     """An argument that was emptied, and then the call rejected: the browser has no say in it."""
-    address = site()
+    address = site(worker=False)
     rita = opened(person, address, asked())
     choose(rita, 0, "edit")
     field(rita, "call.0.args.amount").fill("")
@@ -239,7 +238,7 @@ def test_a_field_that_is_not_asked_for_does_not_hold_up_the_form(site, person):
 
 
 def test_the_copy_button_after_a_conflict_works_or_is_not_there(site, person):
-    address = site()
+    address = site(worker=False)
     review = asked("Which warehouse?")
     rita, tom = opened(person, address, review), person(address, "tom")
     tom.route_web_socket("**/nudges", lambda socket: None)
@@ -257,7 +256,7 @@ def test_the_copy_button_after_a_conflict_works_or_is_not_there(site, person):
 
 
 def test_calls_are_decided_without_javascript(site, person):
-    address = site()
+    address = site(worker=False)
     review = asked()
     rita = opened(person, address, review, java_script_enabled=False)
     for radio, value in (("call.0.action", "edit"), ("call.1.action", "reject")):
@@ -276,7 +275,7 @@ def test_calls_are_decided_without_javascript(site, person):
 
 @pytest.mark.parametrize("action", ["reject", "send_back", "respond"])
 def test_each_sheet_opens_and_sends_without_javascript(site, person, action):
-    address = site()
+    address = site(worker=False)
     button = {"reject": "Reject", "send_back": "Send back", "respond": "Respond"}[action]
     rita = opened(person, address, drafted(), java_script_enabled=False)
     rita.locator("#dock").get_by_role("button", name=button, exact=True).click()
@@ -313,7 +312,7 @@ def walk(page: Page, most: int = 120) -> dict[str, bool]:
 
 
 def test_every_control_of_a_question_is_reached_by_tab_and_seen(site, person):
-    rita = opened(person, site(), asked())
+    rita = opened(person, site(worker=False), asked())
     choose(rita, 0, "edit")
     choose(rita, 1, "reject")
     found = walk(rita)
@@ -325,7 +324,7 @@ def test_every_control_of_a_question_is_reached_by_tab_and_seen(site, person):
 
 
 def test_a_call_is_decided_by_keyboard_alone(site, person):
-    rita = opened(person, site(), asked(batch(REFUND)))
+    rita = opened(person, site(worker=False), asked(batch(REFUND)))
     rita.locator('[name="call.0.action"]').first.focus()
     rita.keyboard.press("Space")
     rita.keyboard.press("ArrowRight")
@@ -339,7 +338,7 @@ def test_a_call_is_decided_by_keyboard_alone(site, person):
 
 
 def test_the_sheets_are_reached_by_tab_and_give_the_focus_back(site, person):
-    rita = opened(person, site(), drafted())
+    rita = opened(person, site(worker=False), drafted())
     found = walk(rita)
     assert {"Reject", "Send back", "Respond", "approve"} <= set(found)
     button = rita.locator("#dock").get_by_role("button", name="Reject", exact=True)
@@ -353,7 +352,7 @@ def test_the_sheets_are_reached_by_tab_and_give_the_focus_back(site, person):
 def test_the_window_itself_does_not_scroll_while_calls_are_decided(site, person):
     """The queue and the case have scrollbars of their own; the dock stays where it is."""
     screen = {"viewport": {"width": 1440, "height": 900}}
-    rita = opened(person, site(), asked(batch(*[REFUND] * 6)), **screen)
+    rita = opened(person, site(worker=False), asked(batch(*[REFUND] * 6)), **screen)
     for call in range(6):
         choose(rita, call, "edit")
     height = "document.scrollingElement.scrollHeight - window.innerHeight"
@@ -361,7 +360,7 @@ def test_the_window_itself_does_not_scroll_while_calls_are_decided(site, person)
 
 
 def test_no_new_page_scrolls_sideways_on_a_phone(site, person):
-    address = site()
+    address = site(worker=False)
     long = {
         "name": "issue_refund_for_a_customer_of_the_mail_order_shop",
         "args": {"o" * 60: "x" * 90},
