@@ -23,9 +23,11 @@ lint: .venv/installed
 	SECRET_KEY=check $(BIN)/python manage.py check
 	SECRET_KEY=check $(BIN)/python manage.py makemigrations --check --dry-run
 
-# The race and kill tests at full length: 200 runs, 50 races, 20 kills. Some minutes.
+# The race, kill and repetition tests at full length: 200 runs, 50 races, 20 kills, 100 repetitions
+# of every job, POST and stale form, 100 random graphs. About a quarter of an hour.
 faults: .venv/installed
 	COUNTERSIGN_RUNS=200 COUNTERSIGN_ROUNDS=50 COUNTERSIGN_KILLS=20 $(BIN)/python -m pytest -s --timeout 1200 tests/test_many_processes.py tests/test_kill.py
+	COUNTERSIGN_REPEATS=100 COUNTERSIGN_EXAMPLES=100 $(BIN)/python -m pytest --timeout 1800 tests/test_never_unseen.py tests/test_random_graphs.py
 
 # What pages and capture cost, as ratios to an empty page of the same server.
 bench: .venv/installed

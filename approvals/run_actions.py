@@ -177,18 +177,23 @@ def _decided(actor: Actor, review: Review, key: UUID, **fields: Any) -> Decision
 def _close(
     actor: Actor, review: Review, action: AuditEntry.Action, because: str, checkpoint_id: str
 ) -> None:
-    _leave_open_ones(actor, review.thread_id, because)
+    _leave_open_ones(actor, review.thread_id, because, told=review)
     _nothing_to_retry(actor, review.thread_id, because)
     audit.record(actor, action, review=review, checkpoint_after=checkpoint_id, note=because)
 
 
-def _leave_open_ones(actor: Actor, thread_id: str, because: str) -> None:
+def _leave_open_ones(
+    actor: Actor, thread_id: str, because: str, told: Review | None = None
+) -> None:
+    """What waited on this thread waits no more. The act's own entry tells so of `told`."""
     for one in Review.objects.filter(thread_id=thread_id):
-        if one.is_open:
-            one.status, one.ended_because = Review.Status.SUPERSEDED, because
-            one.save(update_fields=["status", "ended_because"])
+        if not one.is_open:
+            continue
+        one.status, one.ended_because = Review.Status.SUPERSEDED, because
+        one.save(update_fields=["status", "ended_because"])
+        if one != told:
             audit.record(actor, AuditEntry.Action.MOVED, review=one, note=because)
-            nudge(one.pk, one.graph)
+        nudge(one.pk, one.graph)
 
 
 def _nothing_to_retry(actor: Actor, thread_id: str, because: str) -> None:

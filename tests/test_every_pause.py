@@ -1,11 +1,14 @@
 """Each shape of pause: the reviews are what LangGraph says waits, and each answer does its work."""
 
+import uuid
 from collections import Counter
 
 import pytest
+from pytest_django.asserts import assertContains
 
 from approvals.models import Review
-from tests.contract.graphs import RAN, SHAPES
+from tests.conftest import capture_all
+from tests.contract.graphs import BROKEN, RAN, SHAPES
 from tests.shapes import (
     decide,
     langgraphs_answer,
@@ -49,3 +52,25 @@ def test_what_waits_is_what_langgraph_says_before_and_after_each_answer(name, du
     assert {n: begun[n] for n in wanted if n not in ASKING} == {
         n: times for n, times in wanted.items() if n not in ASKING
     }
+
+
+def test_a_question_beside_a_failed_node_waits_and_says_so_and_answering_runs_both(cast, as_):
+    thread_id = f"broken-{uuid.uuid4().hex[:8]}"
+    BROKEN.add((thread_id, "other"))
+    with pytest.raises(RuntimeError, match="other is broken"):
+        run_shape("asks_beside_another", "sync", thread_id)
+    capture_all()
+    review = Review.objects.waiting().get(thread_id=thread_id)
+    assert (review.node, review.pause["failed"]) == (
+        "ask",
+        "other: RuntimeError('other is broken')",
+    )
+    assert not Review.objects.filter(status="stalled").exists()
+    page = as_("rita").get(review.get_absolute_url())
+    assertContains(page, "A node beside this one failed")
+    BROKEN.remove((thread_id, "other"))
+    decision = settle(decide(cast.rita, review, order_of(review, "yes")))
+    assert (decision.state, decision.error) == ("finished", "")
+    state = state_of("asks_beside_another", thread_id)
+    assert sorted(state.values["log"]) == ["ask", "other", "send"]
+    assert RAN[thread_id].count("send") == 1

@@ -1,6 +1,6 @@
 """No answer ever reaches a question that its person did not see, whatever is repeated or too late.
 
-COUNTERSIGN_REPEATS makes it longer: 100 repetitions of each shape is what the issue asks for.
+COUNTERSIGN_REPEATS makes it longer; `make faults` has 100 of each shape.
 """
 
 import asyncio

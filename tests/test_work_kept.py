@@ -169,7 +169,7 @@ def test_reasons_survive_escape_a_reload_and_somebody_elses_decision(site, perso
 
 
 def test_what_is_typed_in_an_open_sheet_stays_while_somebody_else_decides(site, person):
-    address = site(worker=False)
+    address = site()
     review = drafted()
     rita = opened(person, address, review)
     rita.locator("#dock").get_by_role("button", name="Reject", exact=True).click()
