@@ -18,6 +18,7 @@ from graphs.registry import Compiled, Graph, Nodes, subgraph
 
 Kind = Literal["before", "after", "question"]
 HIDDEN = "langsmith:hidden"
+CANCELLED = "CancelledError"
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,15 @@ def waiting(graph: Graph, state: StateSnapshot) -> list[Waiting]:
 
 
 def failures(graph: Graph, state: StateSnapshot) -> list[tuple[str, str]]:
-    """(node, error) of each task that failed, the deepest first."""
-    return [
+    """(node, error) of each task that failed, the deepest first; those that a failing one took
+    with it only where there is no other."""
+    found = [
         (task.name, str(task.error))
         for level in reversed(levels(graph, state))
         for task in level.state.tasks
         if task.error and not (task.interrupts and _asks(level, task))
     ]
+    return [one for one in found if not one[1].startswith(CANCELLED)] or found
 
 
 def can_run(graph: Graph, state: StateSnapshot, held: list[Waiting], despite_errors: bool) -> bool:
@@ -164,9 +167,13 @@ def _asked(level: Level, below: set[str]) -> Iterator[Waiting]:
 
 
 def _asks(level: Level, task: PregelTask) -> bool:
-    """Whether a task that has failed has asked since: LangGraph keeps both, without their order."""
+    """Whether a task with an error asks all the same.
+
+    It may have asked since it failed: LangGraph keeps both, without their order. Or it was
+    cancelled, because a task beside it failed before it could ask again.
+    """
     place = level.place
-    return threads.asked_since_it_failed(
+    return str(task.error).startswith(CANCELLED) or threads.asked_since_it_failed(
         place["thread_id"], level.checkpoint_ns, level.checkpoint_id, task.id
     )
 
