@@ -128,12 +128,15 @@ def waiting(graph: Graph, state: StateSnapshot) -> list[Waiting]:
 
 def failures(graph: Graph, state: StateSnapshot) -> list[tuple[str, str]]:
     """(node, error) of each task that failed, the deepest first; those that a failing one took
-    with it only where there is no other."""
+    with it only where there is no other.
+
+    A task that failed and ended well when it was tried again keeps its error for the whole step.
+    """
     found = [
         (task.name, str(task.error))
         for level in reversed(levels(graph, state))
-        for task in level.state.tasks
-        if task.error and not (task.interrupts and _asks(level, task))
+        for task in level.unfinished
+        if _failed(level, task)
     ]
     return [one for one in found if not one[1].startswith(CANCELLED)] or found
 
@@ -147,10 +150,19 @@ def can_run(graph: Graph, state: StateSnapshot, held: list[Waiting], despite_err
     if not state.next or any(one.kind != "question" for one in held):
         return False
     asked = {one.interrupt_id for one in held}
-    tasks = [task for level in levels(graph, state) for task in level.unfinished if not inner(task)]
-    if any(task.error for task in tasks) and not despite_errors:
+    tasks = [
+        (level, task)
+        for level in levels(graph, state)
+        for task in level.unfinished
+        if not inner(task)
+    ]
+    if any(_failed(*one) for one in tasks) and not despite_errors:
         return False
-    return any(not asked.intersection(i.id for i in task.interrupts) for task in tasks)
+    return any(not asked.intersection(i.id for i in task.interrupts) for _, task in tasks)
+
+
+def _failed(level: Level, task: PregelTask) -> bool:
+    return bool(task.error) and not (task.interrupts and _asks(level, task))
 
 
 def _asked(level: Level, below: set[str]) -> Iterator[Waiting]:

@@ -248,7 +248,7 @@ async def _is_node_error(compiled: Any, lease: Lease) -> bool:
         state = await compiled.aget_state({"configurable": {"thread_id": lease.thread_id}})
     except (psycopg.Error, PoolTimeout):
         return False
-    return any(task.error for task in state.tasks)
+    return any(task.error for task in state.tasks if task.result is None)
 
 
 async def _nudge(lease: Lease, pool: AsyncConnectionPool[Any]) -> None:

@@ -38,40 +38,61 @@ async def slow(state: State, config: RunnableConfig) -> dict[str, Any]:
     return {"said": [f"slow {interrupt('slow?')}"]}
 
 
-both = StateGraph(State)
-for node in (quick, slow):
-    both.add_node(node)
-    both.add_edge(START, node.__name__)
-    both.add_edge(node.__name__, END)
+async def twice(state: State) -> dict[str, Any]:
+    return {"said": [f"first {interrupt('first?')}", f"second {interrupt('second?')}"]}
+
+
+async def shaky(state: State, config: RunnableConfig) -> dict[str, Any]:
+    if config["configurable"]["thread_id"] in BROKEN:
+        raise RuntimeError("no post today")
+    return {"said": ["shaky"]}
+
+
+def side_by_side(*nodes: Any) -> StateGraph:
+    graph = StateGraph(State)
+    for node in nodes:
+        graph.add_node(node)
+        graph.add_edge(START, node.__name__)
+        graph.add_edge(node.__name__, END)
+    return graph
+
+
+both = side_by_side(quick, slow)
+mended = side_by_side(twice, shaky)
 
 TABLE = """
-[graphs.both]
-title = "both"
+[graphs.{name}]
+title = "{name}"
 group = "scripted-reviewers"
 undo_window = 0
 """
 
 
 @pytest.fixture
-def thread_id(settings, tmp_path):
+def registered(settings, tmp_path):
     settings.LANGGRAPH_JSON = tmp_path / "langgraph.json"
     settings.REVIEWS_TOML = tmp_path / "reviews.toml"
-    settings.LANGGRAPH_JSON.write_text(json.dumps({"graphs": {"both": f"{__name__}:both"}}))
-    settings.REVIEWS_TOML.write_text(TABLE)
+    targets = {name: f"{__name__}:{name}" for name in ("both", "mended")}
+    settings.LANGGRAPH_JSON.write_text(json.dumps({"graphs": targets}))
+    settings.REVIEWS_TOML.write_text("".join(TABLE.format(name=name) for name in targets))
     registry.cache_clear()
-    thread_id = f"both-{uuid.uuid4().hex[:8]}"
-    config: Any = {"configurable": {"thread_id": thread_id}, "metadata": {"graph_id": "both"}}
-    asyncio.run(joined(registry().graphs["both"]).ainvoke({"said": []}, config))
+    yield
+    registry.cache_clear()
+
+
+def begin(name: str, thread_id: str) -> None:
+    config: Any = {"configurable": {"thread_id": thread_id}, "metadata": {"graph_id": name}}
+    asyncio.run(joined(registry().graphs[name]).ainvoke({"said": []}, config))
     capture_all()
-    yield thread_id
-    registry.cache_clear()
 
 
 def asked_in(node: str) -> Review:
     return Review.objects.waiting().get(node=node)
 
 
-def test_the_question_beside_a_failed_node_goes_on_waiting(cast, thread_id):
+def test_the_question_beside_a_failed_node_goes_on_waiting(cast, registered):
+    thread_id = f"both-{uuid.uuid4().hex[:8]}"
+    begin("both", thread_id)
     SLOW.add(thread_id)
     BROKEN.add(thread_id)
     review = asked_in("quick")
@@ -89,3 +110,23 @@ def test_the_question_beside_a_failed_node_goes_on_waiting(cast, thread_id):
     assert (last.state, last.error) == (Decision.State.FINISHED, "")
     said = state_of("both", thread_id).values["said"]
     assert sorted(said) == ["quick yes", "slow no"]
+
+
+def test_a_node_that_failed_once_and_ended_well_is_no_failure_any_more(cast, registered):
+    thread_id = f"mended-{uuid.uuid4().hex[:8]}"
+    BROKEN.add(thread_id)
+    with pytest.raises(RuntimeError, match="no post today"):
+        begin("mended", thread_id)
+    BROKEN.remove(thread_id)
+    capture_all()
+    for number, (question, ended) in enumerate([("first?", "paused"), ("second?", "finished")]):
+        review = asked_in("twice")
+        assert review.pause["question"] == question
+        assert ("failed" in review.pause) == (number == 0)
+        decision = settle(decide(cast.rita, review, order_of(review, "yes")))
+        assert (decision.state, decision.error) == (ended, "")
+    assert sorted(state_of("mended", thread_id).values["said"]) == [
+        "first yes",
+        "second yes",
+        "shaky",
+    ]
