@@ -127,18 +127,17 @@ def waiting(graph: Graph, state: StateSnapshot) -> list[Waiting]:
 
 
 def failures(graph: Graph, state: StateSnapshot) -> list[tuple[str, str]]:
-    """(node, error) of each task that failed, the deepest first; those that a failing one took
-    with it only where there is no other.
+    """(node, error) of each task that failed, the deepest first.
 
-    A task that failed and ended well when it was tried again keeps its error for the whole step.
+    A task that failed and ended well when it was tried again keeps its error for the whole step,
+    and so does one around a subgraph that is under way again: what is inside tells.
     """
-    found = [
+    return [
         (task.name, str(task.error))
         for level in reversed(levels(graph, state))
         for task in level.unfinished
-        if _failed(level, task)
+        if not inner(task) and _failed(level, task)
     ]
-    return [one for one in found if not one[1].startswith(CANCELLED)] or found
 
 
 def can_run(graph: Graph, state: StateSnapshot, held: list[Waiting], despite_errors: bool) -> bool:
@@ -162,7 +161,10 @@ def can_run(graph: Graph, state: StateSnapshot, held: list[Waiting], despite_err
 
 
 def _failed(level: Level, task: PregelTask) -> bool:
-    return bool(task.error) and not (task.interrupts and _asks(level, task))
+    """Cancelled, by a task that failed beside it or with its worker, it can simply run again."""
+    if not task.error or str(task.error).startswith(CANCELLED):
+        return False
+    return not (task.interrupts and _asks(level, task))
 
 
 def _asked(level: Level, below: set[str]) -> Iterator[Waiting]:

@@ -137,7 +137,7 @@ def _way_on(lease: Lease) -> dict[str, Any] | None:
     try:
         with transaction.atomic():
             _give_again(lease)
-            return None if _has_way_to_go(lease) else _ended(lease, None)
+            return None if _has_way_to_go(lease) else _ended(lease, None, ran=False)
     except AWAY:
         raise
     except Exception as unreadable:  # state classes and reducers of other people
@@ -307,10 +307,12 @@ def _answered_in(decision: Decision, node: str) -> Decision | None:
     return answers.select_related("review").order_by("-applied_at").first()
 
 
-def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
+def _ended(lease: Lease, error: BaseException | None, ran: bool = True) -> dict[str, Any]:
     """What `actions.end` is told, judged by the newest checkpoint that this run wrote.
 
-    Another program may have moved the thread on since: that is its turn, not this run's end.
+    Another program may have moved the thread on since: that is its turn, not this run's end. Errors
+    in the thread are this run's if it raised one, or a worker before this one died of it; else they
+    are older, or of other parts of the thread.
     """
     now_at = head(lease.thread_id)
     if now_at is None:
@@ -321,7 +323,8 @@ def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
     at = newest_of(lease.thread_id, "", lease.decision_id) or lease.root_checkpoint_id
     moved = at != now_at
     state = _look(lease, at if moved else "")
-    failed = failures(lease.graph, state)
+    ours = error is not None or (not ran and lease.epoch > 1)
+    failed = failures(lease.graph, state) if ours else []
     if error is not None or failed:
         node, words = failed[0] if failed else ("", "")
         return {
