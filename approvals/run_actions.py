@@ -33,7 +33,7 @@ from approvals.models import AuditEntry, Decision, Review
 from approvals.pauses import waiting
 from approvals.policies import Policy
 from approvals.registry import registry
-from approvals.savers import joined
+from approvals.savers import JoiningSaver, joined, raw_connection
 from approvals.update import end, fork
 from graphs.registry import Compiled, Graph
 
@@ -78,12 +78,11 @@ def end_run(actor: Actor, review_id: int, sight: Sight) -> None:
 
 
 def delete_thread(actor: Actor, review_id: int, sight: Sight) -> None:
-    """Deletes every checkpoint of the thread. Its reviews and audit entries stay."""
+    """Deletes every checkpoint of a thread, of any graph. Its reviews and audit entries stay."""
     with refusing(actor, review_id=review_id):
         review = locked_review(review_id)
         _guard(actor, review, sight, even_failed=True)
-        saver: Any = joined(_graph_of(review)).checkpointer
-        saver.delete_thread(review.thread_id)
+        JoiningSaver(raw_connection()).delete_thread(review.thread_id)
         _close(actor, review, AuditEntry.Action.DELETED, f"Deleted by {actor.name}.", "")
 
 

@@ -434,6 +434,16 @@ def test_a_deleted_thread_leaves_no_row_but_its_reviews_and_its_trail(cast):
     assert trail(review) == ["stalled", "deleted"]
 
 
+def test_a_thread_whose_graph_is_not_registered_any_more_can_be_deleted_and_not_ended(cast):
+    review = stalled()
+    Review.objects.filter(pk=review.pk).update(graph="gone")
+    with pytest.raises(Invalid, match="not registered"):
+        run_actions.end_run(actor(cast.mara), review.pk, sight(review))
+    assert all(rows(review.thread_id).values())
+    run_actions.delete_thread(actor(cast.mara), review.pk, sight(review))
+    assert rows(review.thread_id) == dict.fromkeys(TABLES, 0)
+
+
 def test_the_page_of_a_deleted_thread_still_tells_what_it_was(as_, cast):
     review = stalled()
     run_actions.delete_thread(actor(cast.mara), review.pk, sight(review))
