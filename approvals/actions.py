@@ -16,7 +16,8 @@ from django.db.models.functions import Now
 from procrastinate.contrib.django import app as queue
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from approvals import audit
+from approvals import audit, ids
+from approvals.answering import forget_errors
 from approvals.answers import Effect, Order, effect
 from approvals.applying import rehearse
 from approvals.audit import CAPTURE, WORKER, Actor
@@ -37,14 +38,14 @@ from approvals.paths import pick
 from approvals.plain import clean
 from approvals.policies import Policy
 from approvals.registry import registry
-from approvals.threads import head, lock_thread
+from approvals.threads import forks, head, lock_thread
 from approvals.update import Update
-from graphs.registry import Graph
+from graphs.registry import Graph, ReviewSettings
 
 RESUME_TASK = "approvals.resume"
 LOOKED = [AuditEntry.Action.OPENED, AuditEntry.Action.DECIDED, AuditEntry.Action.UNDONE]
 LOOKED_LATELY = dt.timedelta(minutes=30)
-LOST_AFTER = dt.timedelta(seconds=30)
+LOST_AFTER = dt.timedelta(seconds=10)
 State = Decision.State
 
 
@@ -87,6 +88,7 @@ def refusing(actor: Actor, **about: Any) -> Iterator[None]:
     A person waits seconds for a lock, not minutes: the page then says so and keeps the text.
     """
     try:
+        ids.keep_time()
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '5s'")
@@ -269,7 +271,9 @@ def retry(actor: Actor, decision_id: uuid.UUID) -> Decision:
             raise Conflict("This run is not failed any more; somebody may have retried it.")
         decision.state = State.APPLIED if decision.checkpoint_applied else State.PENDING
         decision.ended_at, decision.checkpoint_after = None, ""
-        decision.save(update_fields=["state", "ended_at", "checkpoint_after"])
+        decision.crashes = decision.attempts = 0
+        decision.save()
+        forget_errors(decision.review.thread_id)
         audit.record(actor, AuditEntry.Action.RETRIED, decision=decision)
         enqueue(decision)
         nudge(decision.review_id, decision.review.graph)
@@ -287,23 +291,82 @@ class NotYet(Exception):
         self.at = at
 
 
-def take(decision_id: str) -> Decision | None:
-    """Inside a transaction: locks an open decision for this worker; None when there is no work.
+def take(decision_id: str, holder: uuid.UUID) -> int | None:
+    """One transaction: an open decision for this worker, and its epoch; None when there is no work.
 
-    Raises NotYet while it can be undone. Counts the epoch up, which shuts out whoever held it.
+    Raises NotYet while it can be undone. Counts the epoch up, which shuts out whoever held it. A
+    holder that is found there ended without a word: killed, most likely. A run that does that to
+    `crash_limit` workers one after the other is set aside, and waits for an admin's Retry.
     """
-    decision = lock_decision(decision_id)
-    if not decision.is_open:
-        return None
-    if decision.state == State.PENDING and database_now() < decision.apply_after:
-        raise NotYet(decision.apply_after)
-    decision.epoch += 1
-    decision.save(update_fields=["epoch"])
-    return decision
+    with transaction.atomic():
+        decision = lock_decision(decision_id)
+        if not decision.is_open:
+            return None
+        if decision.state == State.PENDING and database_now() < decision.apply_after:
+            raise NotYet(decision.apply_after)
+        if decision.holder not in {None, holder}:
+            decision.crashes += 1
+        decision.epoch += 1
+        if decision.crashes >= _crash_limit(decision):
+            _set_aside(decision)
+            return None
+        decision.holder = holder
+        decision.save(update_fields=["epoch", "holder", "crashes"])
+        return decision.epoch
+
+
+def _crash_limit(decision: Decision) -> int:
+    graph = registry().get(decision.review.graph)
+    return graph.review.crash_limit if graph else ReviewSettings.model_fields["crash_limit"].default
+
+
+def _set_aside(decision: Decision) -> None:
+    times = f"{decision.crashes} times" if decision.crashes > 1 else "once"
+    error = (
+        f"The worker ended in the middle of this run {times}, so the run was set aside. Something "
+        "in it may kill the process, or want more memory than there is: look before you retry it."
+    )
+    end(decision, State.FAILED, error=error)
+
+
+def let_go(decision_id: str, holder: uuid.UUID) -> dt.datetime:
+    """One transaction: a worker that is told to stop gives its run back, which is no crash of it.
+
+    Returns when the next worker may take it: the nodes of this one are given a second to end.
+    """
+    with transaction.atomic():
+        Decision.objects.filter(pk=decision_id, holder=holder).update(holder=None)
+        return database_now() + dt.timedelta(seconds=1)
+
+
+def is_suspect(decision_id: str) -> bool:
+    """Whether this run has ended two workers, or is about to have: it then runs by itself, so that
+    it takes no other runs with it, and theirs are not counted against them."""
+    known = Decision.objects.filter(pk=decision_id).values_list("crashes", "holder").first()
+    crashes, holder = known or (0, None)
+    return bool(crashes + (holder is not None) >= 2)
+
+
+def try_again(decision: Decision, at: dt.datetime, *, node: str, error: str) -> None:
+    """Inside a transaction that holds it: reviews.toml has a run retried whose node raised."""
+    decision.attempts += 1
+    decision.holder = None
+    decision.error_node, decision.error = node, error
+    decision.save()
+    forget_errors(decision.review.thread_id)
+    audit.record(
+        WORKER,
+        AuditEntry.Action.RETRIED,
+        decision=decision,
+        note=f"{node}: {error}" if node else error,
+    )
+    enqueue(decision, at=at)
+    nudge(decision.review_id, decision.review.graph)
 
 
 def mark_applied(decision: Decision, checkpoint_id: str, before: Any, after: Any) -> None:
     """Inside the transaction that wrote the checkpoint."""
+    forget_errors(decision.review.thread_id)
     decision.state, decision.checkpoint_applied = State.APPLIED, checkpoint_id
     decision.applied_at = database_now()
     decision.save(update_fields=["state", "checkpoint_applied", "applied_at"])
@@ -333,11 +396,12 @@ def end(
     checkpoint_after: str = "",
     error_node: str = "",
     error: str = "",
+    traceback: str = "",
 ) -> None:
     """Inside a transaction that holds the decision: records how its resumption ended."""
     decision.state, decision.ended_at = state, database_now()
-    decision.checkpoint_after = checkpoint_after
-    decision.error_node, decision.error = error_node, error
+    decision.checkpoint_after, decision.holder = checkpoint_after, None
+    decision.error_node, decision.error, decision.traceback = error_node, error, traceback
     decision.save()
     if state == State.SUPERSEDED and not decision.checkpoint_applied:
         Review.objects.filter(pk=decision.review_id).update(
@@ -358,6 +422,18 @@ def end(
 def _look_again(review: Review) -> None:
     """Has the capture look once more: while we held the thread, its pauses did not count."""
     ThreadChange.objects.create(thread_id=review.thread_id)
+
+
+def supersede(decision: Decision) -> None:
+    """Inside a transaction that holds the decision: the thread moved before it was applied."""
+    now_at = head(decision.review.thread_id)
+    reason = "The thread was deleted" if now_at is None else "The thread moved on"
+    end(
+        decision,
+        State.SUPERSEDED,
+        checkpoint_after=now_at or "",
+        error=f"{reason} before the decision could be applied. Nothing of it was sent.",
+    )
 
 
 def requeue_lost() -> int:
@@ -383,6 +459,7 @@ def requeue_lost() -> int:
 # The capture projects the checkpoints
 
 MOVED = "The agent, or another program, moved the thread on since this page was made."
+FORKED = "Another program went on from the same checkpoint as this decision's run."
 
 
 @dataclass(frozen=True)
@@ -421,6 +498,37 @@ def project(thread_id: str, pauses: list[Pause], gone_because: str) -> None:
     for key, review in known.items():
         if review.is_open and key not in found:
             _leave(review, gone_because)
+    _supersede_pending(thread_id)
+    _note_forks(thread_id)
+
+
+def _supersede_pending(thread_id: str) -> None:
+    """A decision that waits for its undo window to end, on a thread that has moved meanwhile."""
+    pending = _with_review().filter(review__thread_id=thread_id, state=State.PENDING)
+    for decision in pending.select_for_update(of=["self"], no_key=True):
+        if not stands(decision.review):
+            supersede(decision)
+
+
+def _note_forks(thread_id: str) -> None:
+    """Another program went on from where a decision's run did, and neither saw the other.
+
+    It takes no lock of ours, so this can be seen, not prevented: which of the two LangGraph goes
+    on with is the newest, and people are told that there are two.
+    """
+    for decision_id, theirs, parent in forks(thread_id):
+        decision = lock_decision(decision_id)
+        decision.forked_at = theirs
+        decision.save(update_fields=["forked_at"])
+        audit.record(
+            CAPTURE,
+            AuditEntry.Action.FORK_SEEN,
+            decision=decision,
+            checkpoint_before=parent,
+            checkpoint_after=theirs,
+            note=FORKED,
+        )
+        nudge(decision.review_id, decision.review.graph)
 
 
 def _open(thread_id: str, pause: Pause) -> None:

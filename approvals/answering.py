@@ -65,6 +65,23 @@ _FORGET = f"""
 """  # noqa: S608
 
 
+_FORGET_ERRORS = f"""
+  DELETE FROM checkpoint_writes WHERE (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) IN (
+    SELECT w.thread_id, checkpoint_ns, checkpoint_id, w.task_id, w.idx FROM {_WRITES_AT_HEADS}
+    WHERE w.thread_id = %(thread)s AND w.channel = %(channel)s)
+"""  # noqa: S608
+
+
+def forget_errors(thread_id: str) -> None:
+    """Inside a transaction that has the thread run on: what failed there is about to run again.
+
+    LangGraph leaves the error of a task in its step, also when the task is run again and ends well.
+    With the old ones gone, an error that a later taker finds is one of the run under way.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_FORGET_ERRORS, {"thread": thread_id, "channel": ERROR})
+
+
 def put_answer(saver: JoiningSaver, thread_id: str, interrupt_id: str, value: Any) -> None:
     """Inside a transaction that holds the thread. Raises NotAsked."""
     asking = _asking(saver, thread_id, interrupt_id)

@@ -205,12 +205,20 @@ class Decision(models.Model):
     job_id = models.BigIntegerField(null=True)
     # Every taker of the run counts this up; a write that names an older count is refused.
     epoch = models.PositiveIntegerField(default=0)
+    # Who runs it. One that is found here by another taker died, or was cut off, without a word.
+    holder = models.UUIDField(null=True)
+    # db_default: processes of the version before still insert while the new ones are rolled out.
+    crashes = models.PositiveSmallIntegerField(default=0, db_default=0)  # takers that did, in a row
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0)  # as reviews.toml allows
     checkpoint_applied = models.TextField(blank=True)
     applied_at = models.DateTimeField(null=True)
     checkpoint_after = models.TextField(blank=True)
     ended_at = models.DateTimeField(null=True)
     error_node = models.TextField(blank=True)
     error = models.TextField(blank=True)
+    traceback = models.TextField(blank=True, db_default="")  # for admins
+    # Another program's checkpoint that follows the same one as a checkpoint of this run does.
+    forked_at = models.TextField(blank=True, db_default="")
 
     class Meta:
         constraints: ClassVar = [
@@ -276,6 +284,7 @@ class AuditEntry(models.Model):
         ENDED = "ended"
         DELETED = "deleted"
         FORKED = "forked"
+        FORK_SEEN = "fork_seen"
 
     at = models.DateTimeField(db_default=Now())
     actor = models.ForeignKey(

@@ -140,7 +140,7 @@ def failures(graph: Graph, state: StateSnapshot) -> list[tuple[str, str]]:
     ]
 
 
-def can_run(graph: Graph, state: StateSnapshot, held: list[Waiting], despite_errors: bool) -> bool:
+def can_run(graph: Graph, state: StateSnapshot, held: list[Waiting]) -> bool:
     """Whether a resumed run has anything to do but to ask again what `held` already asks.
 
     LangGraph resumes a whole thread: it would push every static pause in it through. So none is
@@ -155,7 +155,7 @@ def can_run(graph: Graph, state: StateSnapshot, held: list[Waiting], despite_err
         for task in level.unfinished
         if not inner(task)
     ]
-    if any(_failed(*one) for one in tasks) and not despite_errors:
+    if any(_failed(*one) for one in tasks):
         return False
     return any(not asked.intersection(i.id for i in task.interrupts) for _, task in tasks)
 

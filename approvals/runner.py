@@ -1,16 +1,21 @@
 """Decision → `aupdate_state`, or the answer → `ainvoke(None)` → outcome.
 
-Applying is one transaction: checkpoint, audit entry and the decision's state, all or nothing.
-The run is then LangGraph's; its outcome is a transaction of its own. A job that is repeated,
-for whatever reason, reads from the thread how far the run got, and goes on from there.
+Taking it is one transaction, which counts its epoch up. Applying is another: checkpoint, audit
+entry and the decision's state, all or nothing. The run is then LangGraph's; its outcome is a
+transaction of its own. Whoever takes a decision again, for whatever reason, reads from the thread
+how far the run got, and goes on from there.
 """
 
 import asyncio
+import contextlib
+import datetime as dt
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from traceback import format_exception
 from typing import Any
+from uuid import UUID, uuid4
 
 import psycopg
 from asgiref.sync import sync_to_async
@@ -19,19 +24,22 @@ from langgraph.errors import is_invalid_resume
 from langgraph.types import StateSnapshot
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from approvals import actions, events
+from approvals import actions, events, ids
 from approvals.answering import Asking, NotAsked, give_again, take_answer_out
 from approvals.applying import apply, in_words, run_config
 from approvals.capture import unanswered
-from approvals.errors import AWAY
+from approvals.clock import database_now
+from approvals.errors import AWAY, first_line
 from approvals.models import Decision, Review
 from approvals.pauses import can_run, failures, levels, waiting
 from approvals.plain import clean
 from approvals.registry import registry
 from approvals.savers import (
+    Fence,
     FencedSaver,
     JoiningSaver,
     LeaseLost,
+    ThreadTaken,
     joined,
     raw_connection,
     with_saver,
@@ -41,6 +49,8 @@ from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
 State = Decision.State
+TRACEBACK = 20_000  # characters
+STOPPED = "The run was stopped there; what its nodes had done by then is done."
 REFUSED = "The node would not have this answer. Take it back, and answer anew."
 # Django's thread_sensitive default would put all database work of a worker on one thread.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="database")
@@ -60,7 +70,16 @@ async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
 
 
 class CannotReach(Exception):
-    """Postgres went away in the middle of a run. The job is tried again."""
+    """Postgres went away in the middle of a run."""
+
+
+class HandedBack(Exception):
+    """This worker is told to stop, and its node did not end in time; `at` is when another may
+    take the run."""
+
+    def __init__(self, at: dt.datetime) -> None:
+        super().__init__(str(at))
+        self.at = at
 
 
 @dataclass(frozen=True)
@@ -72,40 +91,74 @@ class Lease:
     thread_id: str
     root_checkpoint_id: str  # where the whole thread stood when the person looked
     head: str  # where it stood when this run was found to have a way to go
-    retried: bool
     review_id: int
     graph: Graph
+
+    @property
+    def fence(self) -> Fence:
+        return Fence(self.decision_id, self.epoch, self.thread_id, self.head)
 
     def config(self, metadata: Any) -> Any:
         """For a run of the thread whose head has this metadata."""
         return run_config(self.thread_id, self.decision_id, self.graph, metadata)
 
 
-async def resume(decision_id: str, pool: AsyncConnectionPool[Any]) -> None:
+async def resume(
+    decision_id: str, pool: AsyncConnectionPool[Any], alone: asyncio.Lock | None = None
+) -> None:
     """Applies a decision unless that is done, runs the thread on, records the outcome.
 
-    Raises actions.NotYet while the decision can be undone, CannotReach when the job should be
-    tried again.
+    While Postgres is away it waits, and takes the run up again. `alone` is held by one run of this
+    worker at a time: a run that has ended workers before. Raises actions.NotYet while the decision
+    can be undone, HandedBack when it is cancelled.
     """
-    lease = await in_thread(take_and_apply, decision_id)
-    if lease is None:
-        return
+    holder = uuid4()
+    suspect = alone is not None and await waiting_out(
+        lambda: in_thread(actions.is_suspect, decision_id)
+    )
     try:
-        error = await _run_on(lease, pool)
+        async with alone if alone and suspect else contextlib.nullcontext():
+            await waiting_out(lambda: _resume(decision_id, holder, pool))
     except LeaseLost as lost:
         logger.warning("Left a run to the worker that took it over: %s", lost)
-        return
-    await in_thread(record_outcome, lease, error)
+    except asyncio.CancelledError:
+        raise HandedBack(await in_thread(actions.let_go, decision_id, holder)) from None
+
+
+async def _resume(decision_id: str, holder: UUID, pool: AsyncConnectionPool[Any]) -> None:
+    lease = await in_thread(take_up, decision_id, holder)
+    if lease is not None:
+        error = await _run_on(lease, pool)
+        await waiting_out(lambda: in_thread(record_outcome, lease, error))
+
+
+async def waiting_out(work: Callable[[], Awaitable[Any]]) -> Any:
+    """Does it again until Postgres answers, with pauses that grow to two seconds."""
+    pause = 0.1
+    while True:
+        try:
+            return await work()
+        except (CannotReach, PoolTimeout, *AWAY) as error:
+            logger.warning("A run waits for Postgres: %s", first_line(error))
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 2.0)
 
 
 # Apply
 
 
-def take_and_apply(decision_id: str) -> Lease | None:
-    """One transaction. None when there is nothing to run."""
+def take_up(decision_id: str, holder: UUID) -> Lease | None:
+    """Two transactions: one that kills its worker while it applies is counted all the same."""
+    ids.keep_time()
+    epoch = actions.take(decision_id, holder)
+    return _apply_and_look(decision_id, epoch) if epoch else None
+
+
+def _apply_and_look(decision_id: str, epoch: int) -> Lease | None:
+    """One transaction, for the holder of this epoch. None when there is nothing to run."""
     with transaction.atomic():
-        decision = actions.take(decision_id)
-        if decision is None:
+        decision = actions.lock_decision(decision_id)
+        if not decision.is_open or decision.epoch != epoch:
             return None
         review = decision.review
         graph = registry().get(review.graph)
@@ -121,7 +174,6 @@ def take_and_apply(decision_id: str) -> Lease | None:
             review.thread_id,
             review.root_checkpoint_id or review.checkpoint_id,
             head(review.thread_id) or "",
-            bool(decision.error),
             review.pk,
             graph,
         )
@@ -137,7 +189,7 @@ def _way_on(lease: Lease) -> dict[str, Any] | None:
     try:
         with transaction.atomic():
             _give_again(lease)
-            return None if _has_way_to_go(lease) else _ended(lease, None, ran=False)
+            return None if _has_way_to_go(lease) else _ended(lease, None)
     except AWAY:
         raise
     except Exception as unreadable:  # state classes and reducers of other people
@@ -148,7 +200,7 @@ def _apply(decision: Decision, graph: Graph) -> bool:
     """Whether the decision is now in the thread; if not, it has been ended with the reason."""
     review = decision.review
     if not actions.stands(review):
-        _leave_alone(decision)
+        actions.supersede(decision)
         return False
     if decision.action in {Decision.Action.CONTINUE, Decision.Action.RERUN}:
         actions.mark_applied(decision, review.checkpoint_id, None, None)
@@ -157,7 +209,7 @@ def _apply(decision: Decision, graph: Graph) -> bool:
         with transaction.atomic():
             made = apply(graph, review, str(decision.pk), actions.effect_of(decision))
     except NotAsked:
-        _leave_alone(decision)
+        actions.supersede(decision)
         return False
     except AWAY:
         raise
@@ -166,17 +218,6 @@ def _apply(decision: Decision, graph: Graph) -> bool:
         return False
     actions.mark_applied(decision, made.checkpoint_id, made.before, made.after)
     return True
-
-
-def _leave_alone(decision: Decision) -> None:
-    now_at = head(decision.review.thread_id)
-    reason = "The thread was deleted" if now_at is None else "The thread moved on"
-    actions.end(
-        decision,
-        State.SUPERSEDED,
-        checkpoint_after=now_at or "",
-        error=f"{reason} before the decision could be applied. Nothing of it was sent.",
-    )
 
 
 def _give_again(lease: Lease) -> None:
@@ -204,7 +245,7 @@ def _has_way_to_go(lease: Lease) -> bool:
     if not ours and at != lease.root_checkpoint_id:
         return False
     held = unanswered(lease.thread_id, waiting(lease.graph, state))
-    return can_run(lease.graph, state, held, despite_errors=lease.retried or lease.epoch == 1)
+    return can_run(lease.graph, state, held)
 
 
 def _look(lease: Lease, checkpoint_id: str = "") -> StateSnapshot:
@@ -219,11 +260,9 @@ def _look(lease: Lease, checkpoint_id: str = "") -> StateSnapshot:
 
 async def _run_on(lease: Lease, pool: AsyncConnectionPool[Any]) -> BaseException | None:
     """Runs the thread to its next stop; the exception of a node, if one ended the run."""
-    compiled = with_saver(lease.graph, FencedSaver(pool, lease.decision_id, lease.epoch))
+    compiled = with_saver(lease.graph, FencedSaver(pool, lease.fence))
     try:
         state = await compiled.aget_state({"configurable": {"thread_id": lease.thread_id}})
-        if state.config["configurable"].get("checkpoint_id") != lease.head:
-            return None  # another program was first: its next pause is not this decision's
         # ainvoke(None), heard node by node
         async for _ in compiled.astream(
             None, lease.config(state.metadata), stream_mode="tasks", durability="sync"
@@ -280,7 +319,22 @@ def record_outcome(lease: Lease, error: BaseException | None) -> None:
             raise
         except Exception as unreadable:
             ended = {"state": State.FAILED, "error": in_words(unreadable)}
-        actions.end(decision, **ended)
+        if ended["state"] == State.FAILED and (due := _due_again(lease.graph, decision, error)):
+            node = ended.get("error_node", "")
+            actions.try_again(decision, due, node=node, error=ended["error"])
+        else:
+            actions.end(decision, **ended)
+
+
+def _due_again(graph: Graph, decision: Decision, error: BaseException | None) -> dt.datetime | None:
+    """When reviews.toml has a run tried again whose node raised; never what an answer was to blame
+    for, nor what nobody heard raised."""
+    retry = graph.review.retry
+    if retry is None or error is None or is_invalid_resume(error) or not retry.covers(error):
+        return None
+    if decision.attempts >= retry.times:
+        return None
+    return database_now() + dt.timedelta(seconds=retry.wait * 2**decision.attempts)
 
 
 def _take_answer_out(decision: Decision, node: str) -> None:
@@ -307,12 +361,11 @@ def _answered_in(decision: Decision, node: str) -> Decision | None:
     return answers.select_related("review").order_by("-applied_at").first()
 
 
-def _ended(lease: Lease, error: BaseException | None, ran: bool = True) -> dict[str, Any]:
+def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
     """What `actions.end` is told, judged by the newest checkpoint that this run wrote.
 
     Another program may have moved the thread on since: that is its turn, not this run's end. Errors
-    in the thread are this run's if it raised one, or a worker before this one died of it; else they
-    are older, or of other parts of the thread.
+    that the thread holds are this run's: older ones were forgotten when it was taken up.
     """
     now_at = head(lease.thread_id)
     if now_at is None:
@@ -320,18 +373,19 @@ def _ended(lease: Lease, error: BaseException | None, ran: bool = True) -> dict[
             "state": State.SUPERSEDED,
             "error": "It was applied; another program then deleted the thread.",
         }
+    taken = isinstance(error, ThreadTaken)
     at = newest_of(lease.thread_id, "", lease.decision_id) or lease.root_checkpoint_id
     moved = at != now_at
     state = _look(lease, at if moved else "")
-    ours = error is not None or (not ran and lease.epoch > 1)
-    failed = failures(lease.graph, state) if ours else []
-    if error is not None or failed:
+    failed = failures(lease.graph, state)
+    if not taken and (error is not None or failed):
         node, words = failed[0] if failed else ("", "")
         return {
             "state": State.FAILED,
             "checkpoint_after": at,
             "error_node": node,
             "error": clean(in_words(error) if error is not None else words)[:4000],
+            "traceback": _traceback(error),
         }
     if not state.next:
         return {"state": State.FINISHED, "checkpoint_after": at}
@@ -339,10 +393,16 @@ def _ended(lease: Lease, error: BaseException | None, ran: bool = True) -> dict[
         return {"state": State.PAUSED, "checkpoint_after": at}
     if moved:
         reason = "It was applied; another program then moved the thread."
-        return {"state": State.SUPERSEDED, "checkpoint_after": at, "error": reason}
+        error_words = f"{reason} {STOPPED}" if taken else reason
+        return {"state": State.SUPERSEDED, "checkpoint_after": at, "error": error_words}
     return {
         "state": State.FAILED,
         "checkpoint_after": at,
         "error": f"The run stopped before {', '.join(state.next)}, and asks nobody there. A pause "
         "of a graph that LangGraph cannot see inside its node can only be ended by an admin.",
     }
+
+
+def _traceback(error: BaseException | None) -> str:
+    """Its end, which names the place; the beginning is LangGraph's own."""
+    return "" if error is None else clean("".join(format_exception(error)))[-TRACEBACK:]

@@ -8,18 +8,27 @@ reads and writes first proves that this run of the decision has not been taken o
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from django.db import connection
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg import AsyncCursor, Cursor
 from psycopg.pq import Format
 from psycopg.rows import DictRow, dict_row
 
+from approvals import ids
 from graphs.registry import Compiled, Graph
+
+
+def _followed(found: CheckpointTuple | None) -> CheckpointTuple | None:
+    """What is written next follows what was read: its ids sort after it."""
+    if found is not None:
+        ids.after(found.checkpoint["id"])
+    return found
 
 
 class JoiningSaver(PostgresSaver):
@@ -34,6 +43,9 @@ class JoiningSaver(PostgresSaver):
         with self.lock, psycopg.Cursor(connection, row_factory=dict_row) as cursor:
             cursor.format = Format.BINARY
             yield cursor
+
+    def get_tuple(self, *args: Any, **kwargs: Any) -> Any:
+        return _followed(super().get_tuple(*args, **kwargs))
 
     # LangGraph's async calls, answered by the sync ones: they are milliseconds on a connection
     # that no other task may touch meanwhile.
@@ -58,31 +70,68 @@ class LeaseLost(Exception):
     """Another worker has taken this run over; nothing more is written here."""
 
 
+class ThreadTaken(Exception):
+    """Another program wrote to the thread while this run was under way. The run was stopped there;
+    what its nodes had done by then is done."""
+
+
+@dataclass(frozen=True)
+class Fence:
+    """What must still be true for a run to read or write: its epoch, and where it began."""
+
+    decision_id: str
+    epoch: int
+    thread_id: str
+    head: str
+
+
 class FencedSaver(AsyncPostgresSaver):
-    """A saver whose writes hold only while `decision` is still at `epoch`.
+    """A saver whose reads and writes hold only while the decision is still at the fence's epoch,
+    and nobody else has written a newer checkpoint to the thread.
 
     A worker that was stopped, declared dead and woken up again still believes in its run. The
     check and the write are one transaction, and the row lock makes a taker wait for a write that
     is under way: after the epoch has been counted up, nothing of the older run gets in. The same
     for its reads: where the taker has brought the thread to its next pause, a worker that began
     only then would run through it.
+
+    Programs that know nothing of us take no lock of ours: one that writes in the very moment of
+    our own write is not seen here, but as a fork by the capture.
     """
 
-    def __init__(self, pool: Any, decision_id: str, epoch: int) -> None:
+    def __init__(self, pool: Any, fence: Fence) -> None:
         super().__init__(pool)
-        self.fence = (decision_id, epoch)
+        self.fence = fence
+        self.own = {fence.head}
+
+    async def aget_tuple(self, *args: Any, **kwargs: Any) -> Any:
+        return _followed(await super().aget_tuple(*args, **kwargs))
+
+    async def aput(self, config: Any, checkpoint: Any, *args: Any) -> Any:
+        if not config["configurable"].get("checkpoint_ns"):
+            self.own.add(checkpoint["id"])
+        return await super().aput(config, checkpoint, *args)
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         async with super()._cursor() as cursor, cursor.connection.transaction():
-            await cursor.execute(
-                "SELECT 1 AS held FROM approvals_decision "
-                "WHERE id = %s AND epoch = %s AND state = 'applied' FOR SHARE",
-                self.fence,
-            )
-            if await cursor.fetchone() is None:
-                raise LeaseLost(f"decision {self.fence[0]} was taken over")
+            await cursor.execute(_FENCE, vars(self.fence))
+            held = await cursor.fetchone()
+            if held is None:
+                raise LeaseLost(f"decision {self.fence.decision_id} was taken over")
+            if held["head"] not in self.own:
+                raise ThreadTaken(held["head"] or "")
             yield cursor
+
+
+_FENCE = """
+  SELECT (
+    SELECT checkpoint_id FROM checkpoints WHERE thread_id = %(thread_id)s AND checkpoint_ns = ''
+    ORDER BY checkpoint_id DESC LIMIT 1
+  ) AS head
+  FROM approvals_decision WHERE id = %(decision_id)s AND epoch = %(epoch)s AND state = 'applied'
+  FOR SHARE
+"""
 
 
 def with_saver(graph: Graph, saver: BaseCheckpointSaver[Any]) -> Compiled:

@@ -1,5 +1,6 @@
 """Procrastinate's tasks. Thin: the work is the runner's."""
 
+import datetime as dt
 from asyncio import CancelledError
 
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
@@ -10,23 +11,31 @@ from procrastinate.jobs import Job
 from approvals import actions, runner
 from approvals.errors import AWAY
 
+# In the past by everybody's clock. Procrastinate's own "now" is this machine's: written to the
+# database by one that is ahead, a job would wait until the others have caught up.
+AT_ONCE = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+
 
 class ResumeRetry(BaseRetryStrategy):
     """Tries again what was interrupted, not what ended: an exception of a node is an outcome."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        if isinstance(exception, actions.NotYet):
+        if isinstance(exception, actions.NotYet | runner.HandedBack):
             return RetryDecision(retry_at=exception.at)
-        if isinstance(exception, (runner.CannotReach, *AWAY)):
-            return RetryDecision(retry_in={"seconds": min(2**job.attempts, 30)})
-        if isinstance(exception, CancelledError | JobAborted):  # this worker is shutting down
-            return RetryDecision()
+        if isinstance(exception, (*AWAY, CancelledError, JobAborted)):
+            return RetryDecision(retry_at=AT_ONCE)
         return None
 
 
 @app.task(name=actions.RESUME_TASK, retry=ResumeRetry(), pass_context=True)
 async def resume(context: JobContext, decision_id: str) -> None:
-    await runner.resume(decision_id, context.additional_context["pool"])
+    """Notes in the context's `cut_off` that it was not let to its end."""
+    given = context.additional_context
+    try:
+        await runner.resume(decision_id, given["pool"], given["alone"])
+    except runner.HandedBack:
+        given["cut_off"].append(decision_id)
+        raise
 
 
 # A periodic task must exist: without one Procrastinate's failure monitor disarms itself.

@@ -41,6 +41,33 @@ def newest_of(thread_id: str, checkpoint_ns: str, decision_id: str) -> str | Non
     return row[0] if row else None
 
 
+def forks(thread_id: str) -> list[tuple[str, str, str]]:
+    """(decision, another program's checkpoint, the one that both follow) of forks not yet noted.
+
+    An admin's run from an older checkpoint forks the thread on purpose, and is none.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_FORKS, [thread_id])
+        found: list[tuple[str, str, str]] = cursor.fetchall()
+    return found
+
+
+_FORKS = """
+  SELECT DISTINCT ON (d.id) d.id, theirs.checkpoint_id, theirs.parent_checkpoint_id
+  FROM approvals_review r
+  JOIN approvals_decision d ON d.review_id = r.id AND d.checkpoint_applied <> ''
+    AND d.forked_at = '' AND d.action <> 'rerun'
+  JOIN checkpoints ours ON ours.thread_id = r.thread_id
+    AND ours.metadata->>'decision_id' = d.id::text
+  JOIN checkpoints theirs ON theirs.thread_id = r.thread_id
+    AND theirs.checkpoint_ns = ours.checkpoint_ns
+    AND theirs.parent_checkpoint_id = ours.parent_checkpoint_id
+    AND theirs.metadata->>'decision_id' IS NULL
+  WHERE r.thread_id = %s
+  ORDER BY d.id, theirs.checkpoint_id
+"""
+
+
 def note_unknown_threads() -> None:
     """Has threads of unknown graphs looked at again: their graph may be registered by now."""
     with connection.cursor() as cursor:

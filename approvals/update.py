@@ -15,11 +15,11 @@ from django.db import transaction
 from langgraph._internal._constants import TASKS
 from langgraph.channels.binop import BinaryOperatorAggregate
 from langgraph.checkpoint.base import CheckpointTuple
-from langgraph.checkpoint.base.id import uuid6
 from langgraph.errors import InvalidUpdateError
 from langgraph.graph import END
 from langgraph.types import Command, Overwrite, Send, StateSnapshot
 
+from approvals.ids import uuid6
 from approvals.pauses import is_sent
 from approvals.savers import run_here
 from graphs.fields import coerce
@@ -183,10 +183,11 @@ def fork(compiled: Compiled, old: CheckpointTuple, decision_id: str) -> str:
     As `aupdate_state(…, as_node="__copy__")` does it, which forgets what the run was started with.
     """
     saver: Any = compiled.checkpointer
+    place = {"thread_id": old.config["configurable"]["thread_id"], "checkpoint_ns": ""}
+    saver.get_tuple({"configurable": place})  # the head: what is read is what ids sort after
     now = dt.datetime.now(dt.UTC).isoformat()
     copied = {**old.checkpoint, "id": str(uuid6(clock_seq=-2)), "ts": now}
     step = int(old.metadata.get("step", 0)) + 1
     metadata = {**old.metadata, "source": "fork", "step": step, "decision_id": decision_id}
-    place = {"thread_id": old.config["configurable"]["thread_id"], "checkpoint_ns": ""}
     put = saver.put(old.parent_config or {"configurable": place}, copied, metadata, {})
     return str(put["configurable"]["checkpoint_id"])

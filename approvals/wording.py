@@ -23,6 +23,7 @@ _SAID = {
     _A.ENDED: "{who} ended the run",
     _A.DELETED: "{who} deleted the thread",
     _A.FORKED: "{who} ran it again {note}",
+    _A.FORK_SEEN: "The thread forked",
 }
 # What a person did, after their name; and the same as the beginning of a sentence.
 _DID = {
@@ -77,7 +78,10 @@ def waits(review: Review) -> str:
 
 
 # Entries whose note says more than their headline does.
-NOTED = {_A.MOVED, _A.FAILED, _A.SUPERSEDED, _A.REFUSED, _A.SIGN_IN_FAILED}
+NOTED = {
+    *(_A.MOVED, _A.FAILED, _A.SUPERSEDED, _A.REFUSED, _A.RETRIED),
+    *(_A.SIGN_IN_FAILED, _A.FORK_SEEN),
+}
 
 
 def headline(entry: AuditEntry) -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -20,45 +21,60 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from approvals import actions, capture
+from approvals import actions, capture, ids
 from approvals.errors import AWAY, first_line
+from approvals.pace import Pace
 from approvals.runner import in_thread
+from approvals.tasks import AT_ONCE
 
 logger = logging.getLogger(__name__)
 
 CAPTURE_EVERY = 0.25
-SWEEP_EVERY = 2.0
-# A worker whose heart has not beaten for DEAD_AFTER seconds has its jobs taken over.
-HEARTBEAT = 2.0
-DEAD_AFTER = 6.0
-POOL_SIZE = 8
-CONCURRENCY = 10
-GRACE = 30.0
+SWEEP_EVERY = 5.0
+FORGET_WORKERS_AFTER = 60.0  # rows of dead workers; their jobs are rescued long before
 
 Away = (*AWAY, ConnectorException, PoolTimeout, OSError)
 
 
-async def run(stop: asyncio.Event) -> None:
-    """Works until `stop` is set; then running nodes have GRACE seconds to end."""
+@dataclass
+class Working:
+    """What the parts of one worker share."""
+
+    stop: asyncio.Event
+    pace: Pace
+    pool: AsyncConnectionPool[Any]
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    cut_off: list[str] = field(default_factory=list)  # decisions whose nodes did not end in time
+    ending: set[asyncio.Task[None]] = field(default_factory=set)  # queues that fetch no more
+
+
+async def run(stop: asyncio.Event, pace: Pace) -> list[str]:
+    """Works until `stop` is set; then running nodes have `pace.grace` seconds to end.
+
+    Returns the decisions that were handed back, whose nodes may still be running in a thread.
+    """
     connections.databases["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
     # Nodes that are plain functions run on these threads, and so does the savers' packing, which
     # must not wait for them inside its transaction.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * CONCURRENCY))
-    async with _pool() as pool:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * pace.concurrency))
+    async with _pool(pace) as pool:
+        working = Working(stop, pace, pool)
         parts = (
-            _keep(stop, "The queue", lambda: _queue(stop, pool)),
+            _keep(stop, "The queue", lambda: _queue(working)),
             _keep(stop, "The capture", lambda: _capture(stop)),
             _keep(stop, "The sweeper", lambda: _sweep(stop)),
         )
         await asyncio.gather(*parts)
+        await asyncio.gather(*working.ending, return_exceptions=True)
+    return working.cut_off
 
 
 @contextlib.asynccontextmanager
-async def _pool() -> AsyncIterator[AsyncConnectionPool[Any]]:
+async def _pool(pace: Pace) -> AsyncIterator[AsyncConnectionPool[Any]]:
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
         kwargs={**connector_params(), "autocommit": True, "prepare_threshold": None},
         min_size=0,
-        max_size=POOL_SIZE,
+        max_size=pace.connections,
         timeout=10,
         open=False,
         check=AsyncConnectionPool.check_connection,
@@ -91,36 +107,64 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(stop.wait(), seconds)
 
 
-async def _queue(stop: asyncio.Event, pool: AsyncConnectionPool[Any]) -> None:
+async def _queue(working: Working) -> None:
+    """Fetches jobs until Postgres goes away or the worker is told to stop.
+
+    Where runs are still under way when it fetches no more, they end beside the queue that is
+    started in its place: a node of half a minute must not keep a restart of Postgres from being
+    over.
+    """
     # Procrastinate's own pool, opened on a Postgres that is away, would go on trying for minutes.
-    async with pool.connection(timeout=3):
+    async with working.pool.connection(timeout=3):
         pass
+    fetched_last = asyncio.Event()
+    queue = asyncio.create_task(_fetch(working, fetched_last))
+    working.ending.add(queue)
+    queue.add_done_callback(working.ending.discard)
+    last = asyncio.create_task(fetched_last.wait())
+    await asyncio.wait({queue, last}, return_when="FIRST_COMPLETED")
+    last.cancel()
+    if queue.done():
+        queue.result()
+
+
+async def _fetch(working: Working, fetched_last: asyncio.Event) -> None:
+    pace = working.pace
     # with_connector, not replace_connector: there a defer that was rolled back left its job.
     connector = app.connector.get_worker_connector()  # type: ignore[attr-defined]
     async with app.with_connector(connector).open_async() as queue:
         queue.perform_import_paths()  # type: ignore[no-untyped-call]
         worker = queue._worker(
-            concurrency=CONCURRENCY,
+            concurrency=pace.concurrency,
             install_signal_handlers=False,
             fetch_job_polling_interval=0.5,
-            update_heartbeat_interval=HEARTBEAT,
-            stalled_worker_timeout=DEAD_AFTER,
-            shutdown_graceful_timeout=GRACE,
-            additional_context={"pool": pool},
+            update_heartbeat_interval=pace.heartbeat,
+            stalled_worker_timeout=max(FORGET_WORKERS_AFTER, 2 * pace.dead_after),
+            shutdown_graceful_timeout=pace.grace,
+            additional_context={
+                "pool": working.pool,
+                "alone": working.alone,
+                "cut_off": working.cut_off,
+            },
         )
-        with _heart(worker):
-            await _run_until(stop, worker, _rescue(queue))
+        with _heart(worker, pace.heartbeat):
+            await _run_until(working.stop, worker, _rescue(queue, pace), fetched_last)
 
 
 async def _run_until(
-    stop: asyncio.Event, worker: Worker, rescue: Coroutine[Any, Any, None]
+    stop: asyncio.Event,
+    worker: Worker,
+    rescue: Coroutine[Any, Any, None],
+    fetched_last: asyncio.Event,
 ) -> None:
     running: Any = worker.run()  # type: ignore[no-untyped-call]
     working, rescuing = asyncio.create_task(running), asyncio.create_task(rescue)
-    stopped = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait({working, rescuing, stopped}, return_when="FIRST_COMPLETED")
-    stopped.cancel()
-    rescuing.cancel()
+    # Procrastinate stops so when a part of it fails, and then waits for its running jobs.
+    waits = [asyncio.create_task(each.wait()) for each in (stop, worker._stop_event)]
+    done, _ = await asyncio.wait({working, rescuing, *waits}, return_when="FIRST_COMPLETED")
+    fetched_last.set()
+    for each in (*waits, rescuing):
+        each.cancel()
     working.cancel()  # graceful: Procrastinate lets running jobs end first
     with contextlib.suppress(asyncio.CancelledError):
         await working
@@ -129,38 +173,47 @@ async def _run_until(
 
 
 @contextlib.contextmanager
-def _heart(worker: Worker) -> Iterator[None]:
+def _heart(worker: Worker, every: float) -> Iterator[None]:
     """Beats for the worker from a thread of its own.
 
     Procrastinate's heart beats on the loop that the nodes run on, and stops before the last jobs
     have ended: a node that blocks the loop, or outlives SIGTERM, would be taken over and run twice.
     """
     ended = threading.Event()
-    threading.Thread(target=_beat, args=(worker, ended), daemon=True).start()
+    threading.Thread(target=_beat, args=(worker, every, ended), daemon=True).start()
     try:
         yield
     finally:
         ended.set()
 
 
-def _beat(worker: Worker, ended: threading.Event) -> None:
-    while not ended.wait(HEARTBEAT):
+def _beat(worker: Worker, every: float, ended: threading.Event) -> None:
+    while not ended.wait(every):
         with (
             contextlib.suppress(psycopg.Error),
             psycopg.connect(**connector_params(), autocommit=True) as conn,
         ):
-            while not ended.wait(HEARTBEAT):
-                if worker.worker_id is not None:
-                    conn.execute("SELECT procrastinate_update_heartbeat_v1(%s)", [worker.worker_id])
+            while worker.worker_id is not None:
+                conn.execute("SELECT procrastinate_update_heartbeat_v1(%s)", [worker.worker_id])
+                if ended.wait(every):
+                    return
 
 
-async def _rescue(queue: Any) -> None:
-    """Gives the jobs of dead workers to the living. Procrastinate only does so at a start."""
+async def _rescue(queue: Any, pace: Pace) -> None:
+    """Gives the jobs of dead workers to the living. Procrastinate only does so at a start.
+
+    Not at once: after an outage nobody's heart has beaten for a while, and all live.
+    """
     while True:
-        for job in await queue.job_manager.get_stalled_jobs(seconds_since_heartbeat=DEAD_AFTER):
-            logger.warning("Taking over %s from a worker that died", job.call_string)
-            await queue.job_manager.retry_job(job)
-        await asyncio.sleep(SWEEP_EVERY)
+        await asyncio.sleep(pace.heartbeat)
+        for job in await queue.job_manager.get_stalled_jobs(
+            seconds_since_heartbeat=pace.dead_after
+        ):
+            # It may have ended meanwhile, or another worker was quicker. If it was Postgres that
+            # went away, the next look says so.
+            with contextlib.suppress(ConnectorException):
+                await queue.job_manager.retry_job(job, retry_at=AT_ONCE)
+                logger.warning("Taking over %s from a worker that died", job.call_string)
 
 
 async def _capture(stop: asyncio.Event) -> None:
@@ -172,6 +225,7 @@ async def _capture(stop: asyncio.Event) -> None:
 
 async def _sweep(stop: asyncio.Event) -> None:
     while not stop.is_set():
+        await in_thread(ids.keep_time)
         if lost := await in_thread(actions.requeue_lost):
             logger.warning("Queued %s decisions whose job was gone", lost)
-        await _pause(stop, SWEEP_EVERY * 5)
+        await _pause(stop, SWEEP_EVERY)

@@ -66,6 +66,27 @@ class Answer(BaseModel):
     """The node that runs next, or `__end__`; "" goes on as an approval does."""
 
 
+class Retry(BaseModel):
+    """`[graphs.<name>.retry]`: a run whose node raised is tried again by itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    times: int = Field(ge=1, le=20)
+    wait: float = Field(default=5, ge=0, le=3600)
+    """Seconds before the first try; each later one waits twice as long as the one before."""
+    on: list[str] = []
+    """Names of the exceptions that are tried again, bare or dotted; a base class stands for those
+    derived from it. Empty: any."""
+
+    def covers(self, error: BaseException) -> bool:
+        names = {
+            name
+            for kind in type(error).__mro__
+            for name in (kind.__name__, f"{kind.__module__}.{kind.__qualname__}")
+        }
+        return not self.on or bool(names & set(self.on))
+
+
 class ReviewSettings(BaseModel):
     """One table `[graphs.<name>]` of reviews.toml. Paths are dotted, as in `customer.name`."""
 
@@ -96,6 +117,9 @@ class ReviewSettings(BaseModel):
     """Whether an edit may make a tool call into one of another tool of the same agent."""
     stalled_after: float = Field(default=600, ge=1)
     """Seconds without a checkpoint after which an unfinished run counts as stalled."""
+    crash_limit: int = Field(default=5, ge=1, le=100)
+    """Workers that a run may end, one after the other, before it is set aside as failed."""
+    retry: Retry | None = None
     allowed_msgpack_modules: list[tuple[str, str]] = []
 
     @property

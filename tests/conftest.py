@@ -198,6 +198,11 @@ def resume(decision: Decision) -> None:
     asyncio.run(run())
 
 
+def take_up(decision: Decision) -> runner.Lease | None:
+    """What a worker does before it runs the thread on; it then dies, or is told to go on."""
+    return runner.take_up(str(decision.pk), uuid.uuid4())
+
+
 def effects(thread_id: str) -> list[tuple[Any, ...]]:
     """(decision_id, body) of each delivery of a scripted run."""
     with connection.cursor() as cursor:

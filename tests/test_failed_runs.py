@@ -11,7 +11,6 @@ from django.utils import timezone
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from pytest_django.asserts import assertContains, assertNotContains
 
-from approvals import runner
 from approvals.audit import Actor
 from approvals.capture import capture_batch
 from approvals.errors import Conflict
@@ -29,6 +28,7 @@ from tests.conftest import (
     form_of,
     pause,
     resume,
+    take_up,
     test_url,
     waiting,
 )
@@ -342,7 +342,7 @@ def test_our_own_running_decision_is_never_listed(quick, as_):
     review = waiting("scripted")
     assert as_("rita").post(f"/reviews/{review.pk}/decide", form_of(review)).status_code == 302
     decision = Decision.objects.get()
-    assert runner.take_and_apply(str(decision.pk)) is not None
+    assert take_up(decision) is not None
     eventually(lambda: quiet_for(review.thread_id) > QUIET, 5)
     note_all_threads()
     capture_all()

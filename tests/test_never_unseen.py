@@ -29,7 +29,7 @@ from approvals.errors import Conflict, Invalid
 from approvals.models import AuditEntry, Decision, Review
 from approvals.registry import registry
 from approvals.savers import LeaseLost, joined
-from tests.conftest import capture_all, resume
+from tests.conftest import capture_all, resume, take_up
 from tests.contract.graphs import BROKEN, RAN, SHAPES, State, asking, begin, beside, inner, step
 from tests.shapes import (
     TABLE,
@@ -76,7 +76,7 @@ def run_on(lease: runner.Lease) -> BaseException | None:
 
 
 def applied(decision: Decision) -> runner.Lease:
-    lease = runner.take_and_apply(str(decision.pk))
+    lease = take_up(decision)
     assert lease is not None
     return lease
 

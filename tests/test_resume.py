@@ -19,7 +19,7 @@ from approvals import actions, runner
 from approvals.models import AuditEntry, Decision, Review
 from approvals.registry import registry
 from approvals.savers import LeaseLost, joined
-from tests.conftest import capture_all, direct, effects, form_of, resume, waiting
+from tests.conftest import capture_all, direct, effects, form_of, resume, take_up, waiting
 from tests.shapes import decide as decided_by
 from tests.shapes import order_of
 
@@ -269,7 +269,7 @@ def test_a_repeated_job_never_answers_the_second_question(as_):
 def test_a_worker_that_dies_after_applying_leaves_the_rest_to_the_next(as_):
     review = waiting("scripted")
     decision = decide(as_("rita"), review, YES)
-    assert runner.take_and_apply(str(decision.pk)) is not None
+    assert take_up(decision) is not None
     capture_all()
     assert not Review.objects.waiting().exists()  # it looks paused, and is ours
     resume(decision)
@@ -283,7 +283,7 @@ def test_a_worker_that_dies_after_applying_leaves_the_rest_to_the_next(as_):
 def test_a_worker_that_dies_after_the_run_leaves_only_its_outcome_to_record(as_):
     review = waiting("scripted")
     decision = decide(as_("rita"), review)
-    assert run_on(runner.take_and_apply(str(decision.pk))) is None
+    assert run_on(take_up(decision)) is None
     resume(decision)
     decision.refresh_from_db()
     assert decision.state == Decision.State.FINISHED
@@ -293,7 +293,7 @@ def test_a_worker_that_dies_after_the_run_leaves_only_its_outcome_to_record(as_)
 def test_a_worker_that_dies_after_the_second_pause_does_not_have_it_answered(as_):
     review = waiting("scripted", script={"rounds": 2})
     decision = decide(as_("rita"), review)
-    run_on(runner.take_and_apply(str(decision.pk)))
+    run_on(take_up(decision))
     resume(decision)
     decision.refresh_from_db()
     assert decision.state == Decision.State.PAUSED
@@ -304,7 +304,7 @@ def test_a_worker_that_dies_after_the_second_pause_does_not_have_it_answered(as_
 def test_a_worker_that_dies_after_a_failure_leaves_it_failed(as_):
     review = waiting("scripted", script={"fail": "closed"})
     decision = decide(as_("rita"), review)
-    assert isinstance(run_on(runner.take_and_apply(str(decision.pk))), RuntimeError)
+    assert isinstance(run_on(take_up(decision)), RuntimeError)
     open_gate(review)
     resume(decision)
     decision.refresh_from_db()
@@ -315,8 +315,8 @@ def test_a_worker_that_dies_after_a_failure_leaves_it_failed(as_):
 def test_a_worker_that_was_taken_over_writes_nothing_more(as_):
     review = waiting("scripted")
     decision = decide(as_("rita"), review)
-    stalled = runner.take_and_apply(str(decision.pk))
-    taker = runner.take_and_apply(str(decision.pk))
+    stalled = take_up(decision)
+    taker = take_up(decision)
     assert (stalled.epoch, taker.epoch) == (1, 2)
     before = checkpoints(review.thread_id)
     with pytest.raises(LeaseLost):
@@ -336,7 +336,7 @@ def test_a_worker_that_was_taken_over_writes_nothing_more(as_):
 def test_what_another_program_makes_of_an_applied_thread_is_not_approved_with_it(as_):
     review = waiting("scripted")
     decision = decide(as_("rita"), review)
-    assert runner.take_and_apply(str(decision.pk)) is not None
+    assert take_up(decision) is not None
     config: Any = {"configurable": {"thread_id": review.thread_id}}
     graph = joined(registry().graphs["scripted"])
     asyncio.run(graph.aupdate_state(config, {"agent_response": "Nobody has read this."}))
@@ -353,7 +353,7 @@ def test_what_another_program_makes_of_an_applied_thread_is_not_approved_with_it
 def test_an_applied_thread_that_another_program_runs_on_is_told_as_its_turn(as_):
     review = waiting("scripted")
     decision = decide(as_("rita"), review, YES)
-    assert runner.take_and_apply(str(decision.pk)) is not None
+    assert take_up(decision) is not None
     config: Any = {"configurable": {"thread_id": review.thread_id}}
     asyncio.run(joined(registry().graphs["scripted"]).ainvoke(None, config))
     resume(decision)

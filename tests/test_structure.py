@@ -16,13 +16,14 @@ MAY_IMPORT: dict[str, set[str]] = {  # of approvals' own modules
     "models": set(),
     "policies": {"models", "registry"},
     # What LangGraph is asked and told. It knows nothing of people, and keeps no records.
-    "savers": set(),
+    "ids": set(),
+    "savers": {"ids"},
     "threads": set(),
     "undecodable": set(),
     "tolerant": {"undecodable"},
     "last_run": {"savers", "tolerant"},
     "pauses": {"last_run", "threads"},
-    "update": {"pauses", "savers"},
+    "update": {"ids", "pauses", "savers"},
     "answering": {"savers"},
     # What a pause asks, and what an answer does to it.
     "plain": {"undecodable"},

@@ -6,11 +6,10 @@ import json
 import pytest
 from django.db import transaction
 
-from approvals import runner
 from approvals.models import AuditEntry, Decision, Review
 from approvals.registry import registry
 from approvals.savers import joined
-from tests.conftest import capture_all, effects, form_of, resume, waiting
+from tests.conftest import capture_all, effects, form_of, resume, take_up, waiting
 
 pytestmark = pytest.mark.django_db
 
@@ -60,7 +59,7 @@ def test_a_run_that_the_worker_is_resuming_does_not_wait(as_, settings):
     review = waiting("scripted")
     decision = decide(as_("rita"), review)
     with transaction.atomic():
-        runner.take_and_apply(str(decision.pk))
+        take_up(decision)
     capture_all()
     assert not Review.objects.waiting().exists()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.core.management.base import BaseCommand
 
 from approvals import work
 from approvals.errors import AWAY
+from approvals.pace import Pace
 from approvals.registry import registry
 from approvals.threads import note_unknown_threads
 
@@ -18,17 +20,22 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         registry()
+        pace = Pace.from_environment()
         # Postgres may be away at the start, and is waited for; tables that are not there are not.
         with contextlib.suppress(*AWAY):
             note_unknown_threads()
         self.stdout.write("Worker started.")
-        asyncio.run(_until_stopped())
+        asyncio.run(self.work(pace))
         self.stdout.write("Worker stopped; nothing was left half done.")
 
-
-async def _until_stopped() -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await work.run(stop)
+    async def work(self, pace: Pace) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        if cut_off := await work.run(stop, pace):
+            self.stdout.write(f"Worker stopped; {len(cut_off)} runs were handed back.")
+            self.stdout.flush()
+            # A node that is a plain function cannot be cancelled, and Python would wait for its
+            # thread; another worker is about to run it.
+            os._exit(0)
