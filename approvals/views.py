@@ -264,6 +264,11 @@ def _finding(one: Any) -> dict[str, str]:
     return {**said, "text": str(one.get("text") or one.get("message") or one.get("rule") or one)}
 
 
+def _retry_times(found: Review) -> int:
+    graph = registered(found.graph)
+    return graph.review.retry.times if graph and graph.review.retry else 0
+
+
 def _standing(request: HttpRequest, found: Review, policy: Policy) -> dict[str, Any]:
     """Where the review stands now: what the page asks for again at every nudge."""
     decision, taken_back = _decisions(found)
@@ -281,6 +286,7 @@ def _standing(request: HttpRequest, found: Review, policy: Policy) -> dict[str, 
         "progress": _progress(request, found, decision, shown["history"]),
         **_offers(found),
         "may_tend": policy.tends_runs,
+        "retry_times": _retry_times(found),
         "may_decide": policy.may_decide(found),
         "may_undo": decision is not None and pending and policy.may_undo(decision),
         "may_take_back": decision is not None and decision.is_stuck and policy.may_undo(decision),
