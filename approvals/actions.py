@@ -91,7 +91,11 @@ def refusing(actor: Actor, **about: Any) -> Iterator[None]:
         ids.keep_time()
         with transaction.atomic():
             with connection.cursor() as cursor:
-                cursor.execute("SET LOCAL lock_timeout = '5s'")
+                # The latter also as a startup option, which a pooler would refuse.
+                cursor.execute(
+                    "SET LOCAL lock_timeout = '5s';"
+                    " SET LOCAL idle_in_transaction_session_timeout = '15s'"
+                )
             yield
     except ApprovalError as error:
         if "review_id" in about:

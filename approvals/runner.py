@@ -44,7 +44,7 @@ from approvals.savers import (
     raw_connection,
     with_saver,
 )
-from approvals.threads import head, newest_of
+from approvals.threads import follows_alone, head, newest_of
 from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
@@ -208,6 +208,9 @@ def _apply(decision: Decision, graph: Graph) -> bool:
     try:
         with transaction.atomic():
             made = apply(graph, review, str(decision.pk), actions.effect_of(decision))
+            place = (review.thread_id, review.checkpoint_ns, review.checkpoint_id)
+            if not follows_alone(*place, made.checkpoint_id, str(decision.pk)):
+                raise NotAsked  # the agent was quicker, by less than a moment
     except NotAsked:
         actions.supersede(decision)
         return False

@@ -104,8 +104,14 @@ class FencedSaver(AsyncPostgresSaver):
         self.fence = fence
         self.own = {fence.head}
 
-    async def aget_tuple(self, *args: Any, **kwargs: Any) -> Any:
-        return _followed(await super().aget_tuple(*args, **kwargs))
+    async def aget_tuple(self, config: Any) -> Any:
+        found = await super().aget_tuple(config)
+        place = config["configurable"]
+        newest = not place.get("checkpoint_ns") and not place.get("checkpoint_id")
+        # The look of the fence and this one are two: another program may write between them.
+        if found and newest and found.checkpoint["id"] not in self.own:
+            raise ThreadTaken(found.checkpoint["id"])
+        return _followed(found)
 
     async def aput(self, config: Any, checkpoint: Any, *args: Any) -> Any:
         if not config["configurable"].get("checkpoint_ns"):

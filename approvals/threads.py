@@ -68,6 +68,38 @@ _FORKS = """
 """
 
 
+def follows_alone(
+    thread_id: str, ns: str, shown: str, checkpoint_id: str, decision_id: str
+) -> bool:
+    """Whether what a decision wrote begins at the checkpoint that was shown, with nothing of
+    anybody else's between or beside it, and is the newest.
+
+    Asked after the write, in its transaction: programs that know nothing of us may have written in
+    the moment between our last look and the write itself.
+    """
+    place = {"thread": thread_id, "ns": ns, "shown": shown, "at": checkpoint_id}
+    with connection.cursor() as cursor:
+        cursor.execute(_FOLLOWS_ALONE, {**place, "decision": decision_id})
+        return bool(cursor.fetchone()[0])
+
+
+_FOLLOWS_ALONE = """
+  WITH RECURSIVE here AS (
+    SELECT checkpoint_id, parent_checkpoint_id, metadata->>'decision_id' = %(decision)s AS ours
+    FROM checkpoints WHERE thread_id = %(thread)s AND checkpoint_ns = %(ns)s
+  ), up AS (
+    SELECT * FROM here WHERE checkpoint_id = %(at)s
+    UNION ALL SELECT here.* FROM up JOIN here ON here.checkpoint_id = up.parent_checkpoint_id
+    WHERE up.ours
+  )
+  SELECT EXISTS (SELECT FROM up WHERE checkpoint_id = %(shown)s)
+    AND NOT EXISTS (
+      SELECT FROM here WHERE parent_checkpoint_id = %(shown)s AND checkpoint_id > %(shown)s
+        AND ours IS NOT TRUE)
+    AND (SELECT max(checkpoint_id) FROM here) = %(at)s
+"""
+
+
 def note_unknown_threads() -> None:
     """Has threads of unknown graphs looked at again: their graph may be registered by now."""
     with connection.cursor() as cursor:

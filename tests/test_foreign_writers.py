@@ -1,6 +1,7 @@
 """Programs that move a thread while a person, or our worker, is at it: seen, and told."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -11,12 +12,12 @@ from procrastinate.contrib.django.utils import connector_params
 from psycopg_pool import AsyncConnectionPool
 from pytest_django.asserts import assertContains, assertNotContains
 
-from approvals import runner
+from approvals import runner, update
 from approvals.audit import Actor
 from approvals.models import AuditEntry, Decision, Review
 from approvals.registry import registry
 from approvals.run_actions import run_again
-from approvals.savers import joined
+from approvals.savers import FencedSaver, joined
 from tests.conftest import (
     capture_all,
     direct,
@@ -217,3 +218,54 @@ def test_a_worker_that_took_a_thread_up_before_it_moved_reads_nothing_more_of_it
     assert effects(lease.thread_id) == []
     runner.record_outcome(lease, runner.ThreadTaken(""))
     eventually(lambda: Decision.objects.get().state == State.SUPERSEDED, 2)
+
+
+# Between two statements of ours
+
+
+async def resume_all(graph: Any, thread_id: str) -> None:
+    await graph.ainvoke(None, place(thread_id))
+
+
+async def pass_the_pause(graph: Any, thread_id: str) -> None:
+    """As a program in the middle of a run of its own: deliver comes next."""
+    unseen = {"agent_response": "Unseen words"}
+    await graph.aupdate_state(place(thread_id), unseen, "human_approval")
+
+
+def test_a_program_that_resumes_between_our_look_and_our_update_leaves_nothing_of_ours(
+    as_, monkeypatch
+):
+    decision = decided(as_)
+    thread_id, put, done = decision.review.thread_id, update._put, []
+
+    def late(*args: Any) -> Any:
+        if not done:
+            done.append(asyncio.run(elsewhere(lambda graph: resume_all(graph, thread_id))))
+        return put(*args)
+
+    monkeypatch.setattr(update, "_put", late)
+    resume(decision)
+    decision.refresh_from_db()
+    assert [key for key, _ in effects(thread_id)] == [None]  # theirs; ours would be a second one
+    assert (decision.state, decision.checkpoint_applied) == (State.SUPERSEDED, "")
+
+
+def test_a_program_that_writes_between_the_fence_and_the_read_is_not_run_under_our_name(
+    as_, monkeypatch
+):
+    decision = decided(as_)
+    thread_id, fenced, cursors = decision.review.thread_id, FencedSaver._cursor, []
+
+    @asynccontextmanager
+    async def cursor(self: Any, *, pipeline: bool = False) -> Any:
+        async with fenced(self, pipeline=pipeline) as opened:
+            cursors.append(opened)
+            if len(cursors) == 2:  # the fence has looked; the run's first read comes next
+                await elsewhere(lambda graph: pass_the_pause(graph, thread_id))
+            yield opened
+
+    monkeypatch.setattr(FencedSaver, "_cursor", cursor)
+    resume(decision)
+    assert (str(decision.pk), "Unseen words") not in effects(thread_id)
+    assert Decision.objects.get().state == State.SUPERSEDED
