@@ -106,17 +106,21 @@ class FencedSaver(AsyncPostgresSaver):
 
     async def aget_tuple(self, config: Any) -> Any:
         found = await super().aget_tuple(config)
-        place = config["configurable"]
-        newest = not place.get("checkpoint_ns") and not place.get("checkpoint_id")
+        newest = self._is_root(config) and not config["configurable"].get("checkpoint_id")
         # The look of the fence and this one are two: another program may write between them.
         if found and newest and found.checkpoint["id"] not in self.own:
             raise ThreadTaken(found.checkpoint["id"])
         return _followed(found)
 
     async def aput(self, config: Any, checkpoint: Any, *args: Any) -> Any:
-        if not config["configurable"].get("checkpoint_ns"):
+        if self._is_root(config):
             self.own.add(checkpoint["id"])
         return await super().aput(config, checkpoint, *args)
+
+    def _is_root(self, config: Any) -> bool:
+        """Of the thread itself: a node may run graphs inside this one, and other threads."""
+        place = config["configurable"]
+        return place["thread_id"] == self.fence.thread_id and not place.get("checkpoint_ns")
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:

@@ -1,7 +1,7 @@
 """Procrastinate's tasks. Thin: the work is the runner's."""
 
+import asyncio
 import datetime as dt
-from asyncio import CancelledError
 
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.contrib.django import app
@@ -22,20 +22,23 @@ class ResumeRetry(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if isinstance(exception, actions.NotYet | runner.HandedBack):
             return RetryDecision(retry_at=exception.at)
-        if isinstance(exception, (*AWAY, CancelledError, JobAborted)):
+        if isinstance(exception, (*AWAY, asyncio.CancelledError, JobAborted)):
             return RetryDecision(retry_at=AT_ONCE)
         return None
 
 
 @app.task(name=actions.RESUME_TASK, retry=ResumeRetry(), pass_context=True)
 async def resume(context: JobContext, decision_id: str) -> None:
-    """Notes in the context's `cut_off` that it was not let to its end."""
-    given = context.additional_context
-    try:
-        await runner.resume(decision_id, given["pool"], given["alone"])
-    except runner.HandedBack:
-        given["cut_off"].append(decision_id)
-        raise
+    """Until its end, or until the worker's time to stop is over, which `cut_off` then names."""
+    working = context.additional_context["working"]
+    run = asyncio.create_task(runner.resume(decision_id, working.pool, working.alone))
+    over = asyncio.create_task(working.over.wait())
+    await asyncio.wait({run, over}, return_when="FIRST_COMPLETED")
+    over.cancel()
+    if not run.done():
+        run.cancel()
+        working.cut_off.append(decision_id)
+    await run
 
 
 # A periodic task must exist: without one Procrastinate's failure monitor disarms itself.

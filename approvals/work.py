@@ -44,7 +44,10 @@ class Working:
     pace: Pace
     pool: AsyncConnectionPool[Any]
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
-    cut_off: list[str] = field(default_factory=list)  # decisions whose nodes did not end in time
+    over: asyncio.Event = field(
+        default_factory=asyncio.Event
+    )  # the time to stop: nodes are cut off
+    cut_off: list[str] = field(default_factory=list)  # decisions whose nodes did not end by then
     ending: set[asyncio.Task[None]] = field(default_factory=set)  # queues that fetch no more
 
 
@@ -59,6 +62,7 @@ async def run(stop: asyncio.Event, pace: Pace) -> list[str]:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * pace.concurrency))
     async with _pool(pace) as pool:
         working = Working(stop, pace, pool)
+        last = asyncio.create_task(_last_call(working))
         parts = (
             _keep(stop, "The queue", lambda: _queue(working)),
             _keep(stop, "The capture", lambda: _capture(stop)),
@@ -66,7 +70,14 @@ async def run(stop: asyncio.Event, pace: Pace) -> list[str]:
         )
         await asyncio.gather(*parts)
         await asyncio.gather(*working.ending, return_exceptions=True)
+        last.cancel()
     return working.cut_off
+
+
+async def _last_call(working: Working) -> None:
+    await working.stop.wait()
+    await asyncio.sleep(working.pace.grace)
+    working.over.set()
 
 
 @contextlib.asynccontextmanager
@@ -140,12 +151,10 @@ async def _fetch(working: Working, fetched_last: asyncio.Event) -> None:
             fetch_job_polling_interval=0.5,
             update_heartbeat_interval=pace.heartbeat,
             stalled_worker_timeout=max(FORGET_WORKERS_AFTER, 2 * pace.dead_after),
-            shutdown_graceful_timeout=pace.grace,
-            additional_context={
-                "pool": working.pool,
-                "alone": working.alone,
-                "cut_off": working.cut_off,
-            },
+            # Ours is `over`: after an outage of Postgres, too, it waits for its running jobs, which
+            # need not be hurried.
+            shutdown_graceful_timeout=None,
+            additional_context={"working": working},
         )
         with _heart(worker, pace.heartbeat):
             await _run_until(working.stop, worker, _rescue(queue, pace), fetched_last)
