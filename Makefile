@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-reset test lint browser faults bench shots lock clean
+.PHONY: demo demo-reset test lint browser faults repeats bench shots lock clean
 
 demo: .venv/installed
 	@$(BIN)/python manage.py demo
@@ -23,9 +23,14 @@ lint: .venv/installed
 	SECRET_KEY=check $(BIN)/python manage.py check
 	SECRET_KEY=check $(BIN)/python manage.py makemigrations --check --dry-run
 
-# The race, kill and repetition tests at full length: 200 runs, 50 races, 20 kills, 100 repetitions
-# of every job, POST and stale form, 100 random graphs. About a quarter of an hour.
+# Real processes, killed, frozen, cut off and raced, with an oracle and one table at the end: see
+# docs/faults.md. About half an hour on two cores; FAULTS="--short" or "--only capture --seed 7".
 faults: .venv/installed
+	$(BIN)/python -m tests.faults $(FAULTS)
+
+# The race, kill and repetition tests of `make test` at length: 200 runs, 50 races, 20 kills, 100
+# repetitions of every job, POST and stale form, 100 random graphs. About a quarter of an hour.
+repeats: .venv/installed
 	COUNTERSIGN_RUNS=200 COUNTERSIGN_ROUNDS=50 COUNTERSIGN_KILLS=20 $(BIN)/python -m pytest -s --timeout 1200 tests/test_many_processes.py tests/test_kill.py
 	COUNTERSIGN_REPEATS=100 COUNTERSIGN_EXAMPLES=100 $(BIN)/python -m pytest --timeout 1800 tests/test_never_unseen.py tests/test_random_graphs.py
 

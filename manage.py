@@ -9,8 +9,15 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
     from console.failures import one_line
 
+    work_directly(sys.argv[1:2])
     with one_line():
         (run_demo if sys.argv[1:2] == ["demo"] else run)()
+
+
+def work_directly(command: list[str]) -> None:
+    """All but `web` hold locks, listen or outlast a transaction, which no pooler allows."""
+    if command != ["web"] and (direct := os.environ.get("DIRECT_DATABASE_URL")):
+        os.environ["DATABASE_URL"] = direct
 
 
 def run() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.conf import settings
 from procrastinate.contrib.django.utils import connector_params
 
 from approvals.events import Nudge, hub
@@ -30,7 +31,7 @@ class NudgeConsumer(AsyncJsonWebsocketConsumer):
         self.wake = asyncio.Event()
         await self.accept()
         self.sender = asyncio.create_task(self._send_gathered())
-        hub().join(self.deliver, connector_params())
+        hub().join(self.deliver, settings.DIRECT_DATABASE or connector_params())
 
     async def disconnect(self, code: int) -> None:
         if hasattr(self, "sender"):

@@ -79,7 +79,7 @@ class Hub:
                     pause = 0.1
                     async for note in conn.notifies():
                         self._hand_on(note.payload)
-            except psycopg.Error as error:
+            except (psycopg.Error, OSError) as error:
                 logger.warning("Nudges are cut off, trying again: %s", str(error).strip()[:200])
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)

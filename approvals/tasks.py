@@ -33,11 +33,13 @@ async def resume(context: JobContext, decision_id: str) -> None:
     working = context.additional_context["working"]
     run = asyncio.create_task(runner.resume(decision_id, working.pool, working.alone))
     over = asyncio.create_task(working.over.wait())
-    await asyncio.wait({run, over}, return_when="FIRST_COMPLETED")
-    over.cancel()
-    if not run.done():
-        run.cancel()
-        working.cut_off.append(decision_id)
+    try:
+        await asyncio.wait({run, over}, return_when="FIRST_COMPLETED")
+    finally:
+        over.cancel()
+        if not run.done():
+            run.cancel()
+            working.cut_off.append(decision_id)
     await run
 
 

@@ -44,9 +44,7 @@ class Working:
     pace: Pace
     pool: AsyncConnectionPool[Any]
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
-    over: asyncio.Event = field(
-        default_factory=asyncio.Event
-    )  # the time to stop: nodes are cut off
+    over: asyncio.Event = field(default_factory=asyncio.Event)  # no more time: nodes are cut off
     cut_off: list[str] = field(default_factory=list)  # decisions whose nodes did not end by then
     ending: set[asyncio.Task[None]] = field(default_factory=set)  # queues that fetch no more
 
@@ -153,7 +151,7 @@ async def _fetch(working: Working, fetched_last: asyncio.Event) -> None:
             stalled_worker_timeout=max(FORGET_WORKERS_AFTER, 2 * pace.dead_after),
             # Ours is `over`: after an outage of Postgres, too, it waits for its running jobs, which
             # need not be hurried.
-            shutdown_graceful_timeout=None,
+            shutdown_graceful_timeout=None,  # type: ignore[arg-type]
             additional_context={"working": working},
         )
         with _heart(worker, pace.heartbeat):

@@ -5,9 +5,10 @@ import warnings
 from pathlib import Path
 
 from csp.constants import NONCE
+from django.core.exceptions import ImproperlyConfigured
 
 from console import embedded
-from console.database import django_database
+from console.database import django_database, parameters
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("COUNTERSIGN_DATA", BASE_DIR / ".data"))
@@ -15,6 +16,15 @@ DATA_DIR = Path(os.environ.get("COUNTERSIGN_DATA", BASE_DIR / ".data"))
 
 def env_bool(name: str, default: bool = False) -> bool:
     return os.environ.get(name, str(default)).strip().lower() in {"1", "true", "yes", "on"}
+
+
+def env_int(name: str, default: int, *, at_least: int = 1, at_most: int = 1000) -> int:
+    text = os.environ.get(name, "").strip() or str(default)
+    if not text.isdecimal() or not at_least <= int(text) <= at_most:
+        raise ImproperlyConfigured(
+            f"{name} must be a whole number from {at_least} to {at_most}, not {text[:40]!r}."
+        )
+    return int(text)
 
 
 def env_list(name: str, default: str = "") -> list[str]:
@@ -32,7 +42,17 @@ DATABASE_URL = os.environ.get("DATABASE_URL") or (
     embedded.address(DATA_DIR / "postgres")
     or f"postgresql://postgres@/{embedded.DATABASE}?host={DATA_DIR / 'postgres'}"
 )
-DATABASES = {"default": django_database(DATABASE_URL)}
+# With DIRECT_DATABASE_URL, a pooler in transaction mode (PgBouncer) may stand behind DATABASE_URL:
+# web's requests go through it. What needs a session of its own takes the direct address: web's
+# LISTEN connection, and every other command (manage.py).
+DIRECT_DATABASE_URL = os.environ.get("DIRECT_DATABASE_URL", "")
+DIRECT_DATABASE = (
+    parameters(DIRECT_DATABASE_URL, "DIRECT_DATABASE_URL") if DIRECT_DATABASE_URL else {}
+)
+POOLED = DIRECT_DATABASE_URL not in {"", DATABASE_URL}
+DATABASES = {"default": django_database(DATABASE_URL, pooled=POOLED)}
+# Requests that one web process serves at a time, each on a database connection of its own.
+WEB_CONNECTIONS = env_int("WEB_CONNECTIONS", 16)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Which graphs there are, and what their reviews look like
@@ -60,6 +80,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "console.gate.turn_away",
     "console.middleware.admin_scripts",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -1,11 +1,16 @@
 """DATABASE_URL: every form that agents already use, and no password in any complaint."""
 
+import os
+import subprocess
+import sys
+
 import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from console.database import django_database, libpq_url
+from console.database import django_database, libpq_url, parameters
+from tests.postgres import ROOT
 
 PLAIN = {"NAME": "agents", "USER": "ann", "PASSWORD": "pw", "HOST": "db.example", "PORT": "5433"}
 SCHEMES = [
@@ -77,7 +82,14 @@ FORMS = {
         {"target_session_attrs": "read-write"},
     ),
 }
-DEFAULTS = {"connect_timeout": 5, "application_name": "countersign"}
+DEFAULTS = {
+    "connect_timeout": 5,
+    "application_name": "countersign",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 ALWAYS = "-c idle_in_transaction_session_timeout=15s"
 
 
@@ -96,7 +108,11 @@ def test_a_form_becomes_django_settings(form, scheme):
     found = django_database(f"{scheme}://{rest}")
     always = {"options": f"{ALWAYS} {options.get('options', '')}".strip()}
     assert found.pop("OPTIONS") == {**DEFAULTS, **options, **always}
-    assert found == {"ENGINE": "django.db.backends.postgresql", **named}
+    assert found == {
+        "ENGINE": "django.db.backends.postgresql",
+        "DISABLE_SERVER_SIDE_CURSORS": False,
+        **named,
+    }
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -113,6 +129,48 @@ def test_what_django_hands_to_psycopg_is_what_the_url_said(form):
         "PORT": "port",
     }
     assert {key: handed[ours[key]] for key in named} == named
+
+
+def test_a_pooled_address_asks_for_nothing_that_a_pooler_refuses():
+    found = django_database("postgresql://ann@db.example/agents", pooled=True)
+    assert "options" not in found["OPTIONS"]
+    assert found["DISABLE_SERVER_SIDE_CURSORS"]
+    settings = {"HOST": "", "PORT": "", "USER": "", "PASSWORD": "", "TIME_ZONE": None, **found}
+    assert DatabaseWrapper(settings).get_connection_params()["prepare_threshold"] is None
+
+
+POOLED, DIRECT = "postgresql://ann@pooler.example/agents", "postgresql://ann@db.example/agents"
+TELL = """
+import sys
+sys.argv = ["manage.py", {command!r}]
+import manage
+manage.run = lambda: None
+manage.main()
+from django.conf import settings
+default = settings.DATABASES["default"]
+print(default["HOST"], "options" in default["OPTIONS"], settings.DIRECT_DATABASE.get("host"))
+"""
+
+
+def told(command: str, **environment: str) -> list[str]:
+    """[host of the ORM's connections, whether they set options, host of the LISTEN connection]"""
+    ran = subprocess.run(
+        [sys.executable, "-c", TELL.format(command=command)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ran.stdout.split()
+
+
+def test_only_web_works_through_the_pooler_and_it_listens_past_it():
+    both = {"DATABASE_URL": POOLED, "DIRECT_DATABASE_URL": DIRECT}
+    assert told("web", **both) == ["pooler.example", "False", "db.example"]
+    assert told("worker", **both) == ["db.example", "True", "db.example"]
+    assert told("migrate", **both) == ["db.example", "True", "db.example"]
+    assert told("web", DATABASE_URL=DIRECT) == ["db.example", "True", "None"]
 
 
 def test_surrounding_space_is_forgiven():
@@ -144,6 +202,14 @@ BROKEN = {
     "a space in the password": (f"postgres://ann:{SECRET} x@db.example/agents", "cannot be read"),
     "nothing": ("   ", "must start with postgres://"),
 }
+
+
+def test_a_broken_direct_url_is_named_as_the_direct_one():
+    url, says = BROKEN["no database"]
+    with pytest.raises(ImproperlyConfigured) as caught:
+        parameters(url, "DIRECT_DATABASE_URL")
+    assert str(caught.value).startswith("DIRECT_DATABASE_URL")
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize("form", BROKEN)

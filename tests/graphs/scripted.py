@@ -1,13 +1,19 @@
 """A graph that does what its state tells it to, and leaves a row in `effects` for each delivery.
 
+`received` is the other side of a delivery: a receiver that knows each key once, and counts how
+often it was tried.
+
 `script` may hold: `fail` (the message of an exception in deliver, until a row in `gates` for this
 conversation lets it pass), `sleep` or `block` (seconds in human_approval, the latter holding up the
-loop), `ask` (a question it puts with interrupt()), `rounds` (how often it pauses).
+loop), `linger` (seconds in deliver, a plain function, before it sends), `kill` (how often
+human_approval ends its own process by SIGKILL), `ask` (a question it puts with interrupt()),
+`rounds` (how often it pauses).
 """
 
 import asyncio
 import operator
 import os
+import signal
 import time
 from typing import Annotated, Any, TypedDict
 
@@ -20,7 +26,11 @@ EFFECTS = """
 CREATE TABLE IF NOT EXISTS effects (
   id bigserial PRIMARY KEY, conversation_id text, decision_id text, body text, pid int,
   at timestamptz DEFAULT clock_timestamp());
+CREATE TABLE IF NOT EXISTS received (
+  key text PRIMARY KEY, conversation_id text, body text, attempts int);
 CREATE TABLE IF NOT EXISTS gates (conversation_id text PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS kills (
+  conversation_id text, pid int, at timestamptz DEFAULT clock_timestamp());
 """
 
 
@@ -47,26 +57,55 @@ def draft(state: State) -> dict[str, Any]:
 
 async def human_approval(state: State) -> dict[str, Any]:
     script = state.get("script", {})
-    await asyncio.sleep(script.get("sleep", 0))
-    time.sleep(script.get("block", 0))  # as careless agents do
+    await act_out(script, state.get("conversation_id", ""))
     if "ask" in script:
         interrupt(script["ask"])
     return {"log": ["human_approval"]}
 
 
+async def act_out(script: dict[str, Any], conversation: str) -> None:
+    await asyncio.sleep(script.get("sleep", 0))
+    time.sleep(script.get("block", 0))  # as careless agents do
+    if "kill" in script:
+        kill(script["kill"], conversation)
+
+
+def kill(times: int, conversation: str) -> None:
+    """Ends this process, unless this conversation has ended that many before."""
+    with psycopg.connect(database_url(), autocommit=True) as conn:
+        if conn.execute(
+            "INSERT INTO kills (conversation_id, pid) SELECT %s, %s WHERE "
+            "(SELECT count(*) FROM kills WHERE conversation_id = %s) < %s RETURNING pid",
+            [conversation, os.getpid(), conversation, times],
+        ).fetchone():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def deliver(state: State, config: RunnableConfig) -> dict[str, Any]:
     key, script = state["conversation_id"], state.get("script", {})
+    time.sleep(script.get("linger", 0))
     with psycopg.connect(database_url(), autocommit=True) as conn:
         if (
             "fail" in script
             and not conn.execute("SELECT 1 FROM gates WHERE conversation_id = %s", [key]).fetchone()
         ):
             raise RuntimeError(script["fail"])
+        send(conn, config["configurable"].get("decision_id"), key, state["agent_response"])
+    return {"log": ["deliver"]}
+
+
+def send(conn: Any, decision_id: str | None, conversation: str, body: str) -> None:
+    """The effect: a message that is logged here, and a receiver who takes each key once."""
+    with conn.transaction():
         conn.execute(
             "INSERT INTO effects (conversation_id, decision_id, body, pid) VALUES (%s, %s, %s, %s)",
-            [key, config["configurable"].get("decision_id"), state["agent_response"], os.getpid()],
+            [conversation, decision_id, body, os.getpid()],
         )
-    return {"log": ["deliver"]}
+        conn.execute(
+            "INSERT INTO received VALUES (%s, %s, %s, 1) "
+            "ON CONFLICT (key) DO UPDATE SET attempts = received.attempts + 1",
+            [decision_id or f"no decision: {conversation}", conversation, body],
+        )
 
 
 def again(state: State) -> str:

@@ -20,6 +20,16 @@ function soon(name, milliseconds) {
   }, milliseconds));
 }
 
+// A refresh that did not get through, while its process was exchanged or had too much to do.
+for (const failed of ["htmx:sendError", "htmx:responseError"]) {
+  document.addEventListener(failed, (event) => {
+    const { elt, xhr } = event.detail;
+    if (![0, 502, 503, 504].includes(xhr.status)) return;
+    const name = /nudge:\w+/.exec(elt.getAttribute("hx-trigger"));
+    if (name) soon(name[0], 2000);
+  });
+}
+
 // A refresh leaves open what a person opened, and chosen what they chose.
 let left = [];
 document.addEventListener("htmx:oobBeforeSwap", (event) => {
@@ -34,6 +44,9 @@ document.addEventListener("htmx:oobAfterSwap", (event) => {
     for (const each of event.detail.elt.parentNode?.querySelectorAll(selector) ?? []) each[state] = true;
   }
 });
+
+// Back soon: the next process may be there in a second. Spread out: so is everybody else.
+htmx.config.wsReconnectDelay = (tries) => 200 + Math.random() * Math.min(500 * 2 ** tries, 4000);
 
 let drop;
 document.addEventListener("htmx:wsClose", (event) => {

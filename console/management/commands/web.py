@@ -10,6 +10,10 @@ from django.core.management.base import BaseCommand, CommandParser
 from approvals.registry import registry
 from console.ports import refuse_taken_port
 
+# Seconds for the requests under way at SIGTERM: the longest that one waits for a lock, and a
+# little to answer.
+STOP_WITHIN = 7
+
 
 class Command(BaseCommand):
     help = "Serves the pages and the live updates."
@@ -35,5 +39,5 @@ class Command(BaseCommand):
             access_log=False,
             server_header=False,
             ws="websockets-sansio",
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=STOP_WITHIN,
         )
