@@ -48,7 +48,7 @@ def test_whatever_became_of_its_job_a_decision_is_applied_and_its_run_finished(p
     for lose, *each in zip(LOST, decided_only, applied, strict=True):
         for one in each:
             lose(one)
-    direct("UPDATE approvals_decision SET apply_after = now() - interval '11 s'")  # not to wait here
+    direct("UPDATE approvals_decision SET apply_after = now() - interval '11 s'")  # no waiting
     processes.worker()
     open_ones = Decision.objects.filter(ended_at=None)
     eventually(lambda: not open_ones.exists(), 30, "every decision ends")
