@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import datetime as dt
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from traceback import format_exception
+from traceback import StackSummary, TracebackException
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -50,6 +51,7 @@ from graphs.registry import Graph
 logger = logging.getLogger(__name__)
 State = Decision.State
 TRACEBACK = 20_000  # characters
+AROUND = re.compile(r"[/\\](langgraph|langchain_core|approvals|asyncio|concurrent)[/\\]")
 STOPPED = "The run was stopped there; what its nodes had done by then is done."
 REFUSED = "The node would not have this answer. Take it back, and answer anew."
 # Django's thread_sensitive default would put all database work of a worker on one thread.
@@ -407,5 +409,13 @@ def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
 
 
 def _traceback(error: BaseException | None) -> str:
-    """Its end, which names the place; the beginning is LangGraph's own."""
-    return "" if error is None else clean("".join(format_exception(error)))[-TRACEBACK:]
+    """Its frames in the agent's own code and what that called, but for those between of LangGraph
+    and us; all of them where no other is left."""
+    if error is None:
+        return ""
+    told = TracebackException.from_exception(error)
+    chain: list[TracebackException | None] = [told, told.__cause__, told.__context__]
+    for one in filter(None, chain):
+        agents = [frame for frame in one.stack if not AROUND.search(frame.filename)]
+        one.stack = StackSummary.from_list(agents or list(one.stack))
+    return clean("".join(told.format()))[-TRACEBACK:]
