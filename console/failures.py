@@ -29,6 +29,11 @@ def explain(error: BaseException) -> str | None:
         return "\n".join(str(fault) for fault in error.faults)
     if isinstance(error, ImproperlyConfigured):
         return sentence(error)
+    if "unsupported startup parameter" in str(error):
+        return (
+            "DATABASE_URL leads to a pooler, which refuses the startup options. Name the server "
+            "itself with DIRECT_DATABASE_URL as well."
+        )
     if isinstance(error, OperationalError | InterfaceError | psycopg.OperationalError):
         return (
             f"Postgres did not answer: {sentence(error)}. "

@@ -16,6 +16,8 @@ from approvals.install import invalid_indexes, missing_triggers
 from approvals.registry import registry
 from graphs.registry import RegistryError
 
+AWAY = "the database cannot be reached"
+POOLER = "DATABASE_URL leads to a pooler: set DIRECT_DATABASE_URL to the server's own address"
 WORKER_SEEN = dt.timedelta(seconds=30)
 
 
@@ -29,8 +31,8 @@ def ready(request: HttpRequest) -> JsonResponse:
     """503 with every reason found. The database's own words stay out: they may name hosts."""
     try:
         reasons = list(_reasons())
-    except DatabaseError:
-        reasons = ["the database cannot be reached"]
+    except DatabaseError as error:
+        reasons = [POOLER if "startup parameter" in str(error) else AWAY]
     if reasons:
         return JsonResponse({"status": "not ready", "reasons": reasons}, status=503)
     return JsonResponse({"status": "ready"})

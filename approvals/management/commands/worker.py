@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import connection
 
 from approvals import work
 from approvals.errors import AWAY
@@ -24,6 +25,7 @@ class Command(BaseCommand):
         # Postgres may be away at the start, and is waited for; tables that are not there are not.
         with contextlib.suppress(*AWAY):
             note_unknown_threads()
+        connection.close()  # this thread asks nothing more
         self.stdout.write("Worker started.")
         asyncio.run(self.work(pace))
         self.stdout.write("Worker stopped; nothing was left half done.")
