@@ -279,6 +279,7 @@ def retry(actor: Actor, decision_id: uuid.UUID) -> Decision:
         decision.save()
         forget_errors(decision.review.thread_id)
         audit.record(actor, AuditEntry.Action.RETRIED, decision=decision)
+        _look_again(decision.review)
         enqueue(decision)
         nudge(decision.review_id, decision.review.graph)
         return decision
@@ -520,7 +521,8 @@ def _note_forks(thread_id: str) -> None:
     It takes no lock of ours, so this can be seen, not prevented: which of the two LangGraph goes
     on with is the newest, and people are told that there are two.
     """
-    for decision_id, theirs, parent in forks(thread_id):
+    applied = Decision.objects.filter(review__thread_id=thread_id).exclude(checkpoint_applied="")
+    for decision_id, theirs, parent in forks(thread_id) if applied.exists() else []:
         decision = lock_decision(decision_id)
         decision.forked_at = theirs
         decision.save(update_fields=["forked_at"])

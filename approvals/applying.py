@@ -7,7 +7,7 @@ LangGraph would not do is refused before anything is recorded.
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 
 from approvals.answering import NotAsked, put_answer
 from approvals.answers import Effect, level_of
@@ -100,7 +100,8 @@ def rehearse(graph: Graph, review: Review, effect: Effect) -> None:
             apply(graph, review, "rehearsal", effect)
             raise _TakeBack
     except _TakeBack:
-        return
+        if connection.needs_rollback:  # Django swallows it when the way back itself is cut off
+            raise OperationalError("The connection broke.") from None
     except NotAsked:
         raise Moved from None
     except AWAY:

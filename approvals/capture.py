@@ -20,7 +20,7 @@ from approvals.clock import database_now
 from approvals.errors import AWAY
 from approvals.models import Decision, Review, ThreadChange
 from approvals.paths import excerpt, fill, pick
-from approvals.pauses import Waiting, failures, waiting
+from approvals.pauses import Waiting, failures, is_over, stands_before, waiting
 from approvals.plain import as_text, clean, digest, jsonable
 from approvals.questions import read
 from approvals.registry import registry
@@ -237,7 +237,7 @@ def attribute(thread_id: str, head: Any) -> tuple[Graph | None, StateSnapshot | 
         return known, _state(known, thread_id)
     states = {graph.id: _state_or_none(graph, thread_id) for graph in registry()}
     fits = {k: s for k, s in states.items() if s and waiting(registry().graphs[k], s)}
-    own = {k: s for k, s in (fits or states).items() if s and s.next and _knows(k, head)}
+    own = {k: s for k, s in (fits or states).items() if s and not is_over(s) and _knows(k, head)}
     candidates = own or fits
     chosen = registry().default_graph if len(candidates) > 1 else next(iter(candidates), None)
     if chosen in candidates:
@@ -347,7 +347,7 @@ def _stalled(graph: Graph, state: StateSnapshot, thread_id: str) -> list[Pause]:
 
     A living agent's run looks the same between two checkpoints.
     """
-    if not state.next or _is_running(thread_id):
+    if is_over(state) or _is_running(thread_id):
         return []
     failed = failures(graph, state)
     quiet = dt.timedelta(seconds=graph.review.stalled_after)
@@ -360,8 +360,9 @@ def _stalled(graph: Graph, state: StateSnapshot, thread_id: str) -> list[Pause]:
 
 def broken_off(graph: Graph, state: StateSnapshot, thread_id: str) -> Pause:
     """A run that stands between two nodes, as admins are shown it."""
-    node, error = next(iter(failures(graph, state)), ((*state.next, "")[0], ""))
-    pause: Any = {"kind": "stalled", "nodes": list(state.next), "error": clean(error)[:4000]}
+    nodes = stands_before(state)
+    node, error = next(iter(failures(graph, state)), ((*nodes, "")[0], ""))
+    pause: Any = {"kind": "stalled", "nodes": nodes, "error": clean(error)[:4000]}
     shown = snapshot(state, pause=pause)
     columns = _columns(graph, shown, thread_id)
     columns["excerpt"] = excerpt(pause["error"], 200)

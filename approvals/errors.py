@@ -5,12 +5,13 @@ A leaf: the pages turn these into answers, the actions raise them.
 
 import psycopg
 from django.db import InterfaceError, OperationalError
+from procrastinate.exceptions import ConnectorException
 
 # Postgres gone, a deadlock, a timeout: whatever was under way can be tried again as it is.
-# LangGraph's savers raise psycopg's own errors, the ORM Django's.
+# LangGraph's savers raise psycopg's own errors, the ORM Django's, Procrastinate its own.
 AWAY = (
     *(OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError),
-    psycopg.errors.IdleInTransactionSessionTimeout,
+    *(psycopg.errors.IdleInTransactionSessionTimeout, ConnectorException),
 )
 
 

@@ -66,8 +66,10 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return problem(
             503,
             "The database did not answer",
-            "Nothing was recorded. What you wrote is below; this page can be sent again "
-            "in a moment.",
+            "What you wrote is below. Send this page again in a moment: if it was recorded after "
+            "all, it counts once."
+            if request.method == "POST"
+            else "Nothing was lost. Reload this page in a moment.",
             kept=written(request),
             **{"Retry-After": "5"},
         )

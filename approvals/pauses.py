@@ -126,6 +126,20 @@ def waiting(graph: Graph, state: StateSnapshot) -> list[Waiting]:
     return found
 
 
+def is_over(state: StateSnapshot) -> bool:
+    """Whether nothing comes after this checkpoint.
+
+    Not `next`: that is empty, too, where a run was cut off when its tasks had ended and the
+    checkpoint after them was not written yet. What comes next is not known there, and does come.
+    """
+    return not state.tasks
+
+
+def stands_before(state: StateSnapshot) -> list[str]:
+    """The nodes that a run which goes on from here runs, or has just run."""
+    return list(state.next) or [task.name for task in state.tasks]
+
+
 def failures(graph: Graph, state: StateSnapshot) -> list[tuple[str, str]]:
     """(node, error) of each task that failed, the deepest first.
 
@@ -146,15 +160,13 @@ def can_run(graph: Graph, state: StateSnapshot, held: list[Waiting]) -> bool:
     LangGraph resumes a whole thread: it would push every static pause in it through. So none is
     resumed while one is held.
     """
-    if not state.next or any(one.kind != "question" for one in held):
+    if is_over(state) or any(one.kind != "question" for one in held):
         return False
+    every = levels(graph, state)
+    if not every[0].unfinished:
+        return True
     asked = {one.interrupt_id for one in held}
-    tasks = [
-        (level, task)
-        for level in levels(graph, state)
-        for task in level.unfinished
-        if not inner(task)
-    ]
+    tasks = [(level, task) for level in every for task in level.unfinished if not inner(task)]
     if any(_failed(*one) for one in tasks):
         return False
     return any(not asked.intersection(i.id for i in task.interrupts) for _, task in tasks)

@@ -32,7 +32,7 @@ from approvals.capture import unanswered
 from approvals.clock import database_now
 from approvals.errors import AWAY, first_line
 from approvals.models import Decision, Review
-from approvals.pauses import can_run, failures, levels, waiting
+from approvals.pauses import can_run, failures, is_over, levels, stands_before, waiting
 from approvals.plain import clean
 from approvals.registry import registry
 from approvals.savers import (
@@ -392,7 +392,7 @@ def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
             "error": clean(in_words(error) if error is not None else words)[:4000],
             "traceback": _traceback(error),
         }
-    if not state.next:
+    if is_over(state):
         return {"state": State.FINISHED, "checkpoint_after": at}
     if unanswered(lease.thread_id, waiting(lease.graph, state)):
         return {"state": State.PAUSED, "checkpoint_after": at}
@@ -403,8 +403,9 @@ def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
     return {
         "state": State.FAILED,
         "checkpoint_after": at,
-        "error": f"The run stopped before {', '.join(state.next)}, and asks nobody there. A pause "
-        "of a graph that LangGraph cannot see inside its node can only be ended by an admin.",
+        "error": f"The run stopped before {', '.join(stands_before(state))}, and asks nobody "
+        "there. A pause of a graph that LangGraph cannot see inside its node can only be ended by "
+        "an admin.",
     }
 
 

@@ -47,24 +47,28 @@ def forks(thread_id: str) -> list[tuple[str, str, str]]:
     An admin's run from an older checkpoint forks the thread on purpose, and is none.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_FORKS, [thread_id])
+        cursor.execute(_FORKS, {"thread": thread_id})
         found: list[tuple[str, str, str]] = cursor.fetchall()
     return found
 
 
+# From the few checkpoints that more than one follows: a thread may have thousands.
 _FORKS = """
-  SELECT DISTINCT ON (d.id) d.id, theirs.checkpoint_id, theirs.parent_checkpoint_id
-  FROM approvals_review r
-  JOIN approvals_decision d ON d.review_id = r.id AND d.checkpoint_applied <> ''
-    AND d.forked_at = '' AND d.action <> 'rerun'
-  JOIN checkpoints ours ON ours.thread_id = r.thread_id
-    AND ours.metadata->>'decision_id' = d.id::text
-  JOIN checkpoints theirs ON theirs.thread_id = r.thread_id
-    AND theirs.checkpoint_ns = ours.checkpoint_ns
-    AND theirs.parent_checkpoint_id = ours.parent_checkpoint_id
-    AND theirs.metadata->>'decision_id' IS NULL
-  WHERE r.thread_id = %s
-  ORDER BY d.id, theirs.checkpoint_id
+  WITH here AS MATERIALIZED (
+    SELECT checkpoint_ns AS ns, parent_checkpoint_id AS parent, checkpoint_id AS id,
+      metadata->>'decision_id' AS decision
+    FROM checkpoints WHERE thread_id = %(thread)s AND parent_checkpoint_id IS NOT NULL
+  ), forked AS (
+    SELECT ns, parent FROM here GROUP BY ns, parent
+    HAVING bool_or(decision IS NULL) AND bool_or(decision IS NOT NULL)
+  )
+  SELECT DISTINCT ON (d.id) d.id, theirs.id, theirs.parent
+  FROM forked JOIN here ours USING (ns, parent) JOIN here theirs USING (ns, parent)
+  JOIN approvals_decision d ON d.id::text = ours.decision
+    AND d.review_id IN (SELECT id FROM approvals_review WHERE thread_id = %(thread)s)
+  WHERE theirs.decision IS NULL AND d.forked_at = '' AND d.action <> 'rerun'
+    AND d.checkpoint_applied <> ''
+  ORDER BY d.id, theirs.id
 """
 
 

@@ -20,7 +20,7 @@ from langgraph.graph import END
 from langgraph.types import Command, Overwrite, Send, StateSnapshot
 
 from approvals.ids import uuid6
-from approvals.pauses import is_sent
+from approvals.pauses import is_over, is_sent
 from approvals.savers import run_here
 from graphs.fields import coerce
 from graphs.registry import Compiled
@@ -172,7 +172,7 @@ def end(compiled: Compiled, config: Any) -> str:
     """
     for _ in range(2):
         at = _put(compiled, config, None, END)["configurable"]["checkpoint_id"]
-        if not compiled.get_state(config).next:
+        if is_over(compiled.get_state(config)):
             return str(at)
     raise Dropped
 

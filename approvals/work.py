@@ -20,6 +20,7 @@ from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool.base import AttemptWithBackoff
 
 from approvals import actions, capture, ids
 from approvals.errors import AWAY, first_line
@@ -31,9 +32,10 @@ logger = logging.getLogger(__name__)
 
 CAPTURE_EVERY = 0.25
 SWEEP_EVERY = 5.0
+RECONNECT_EVERY = 0.5
 FORGET_WORKERS_AFTER = 60.0  # rows of dead workers; their jobs are rescued long before
 
-Away = (*AWAY, ConnectorException, PoolTimeout, OSError)
+Away = (*AWAY, PoolTimeout, OSError)
 
 
 @dataclass
@@ -48,6 +50,11 @@ class Working:
     cut_off: list[str] = field(default_factory=list)  # decisions whose nodes did not end by then
     ending: set[asyncio.Task[None]] = field(default_factory=set)  # queues that fetch no more
 
+    def ended(self, queue: asyncio.Task[None]) -> None:
+        self.ending.discard(queue)
+        if not queue.cancelled() and (error := queue.exception()):
+            logger.debug("A queue ended: %s", first_line(error))
+
 
 async def run(stop: asyncio.Event, pace: Pace) -> list[str]:
     """Works until `stop` is set; then running nodes have `pace.grace` seconds to end.
@@ -57,7 +64,9 @@ async def run(stop: asyncio.Event, pace: Pace) -> list[str]:
     connections.databases["default"].update(CONN_MAX_AGE=60, CONN_HEALTH_CHECKS=True)
     # Nodes that are plain functions run on these threads, and so does the savers' packing, which
     # must not wait for them inside its transaction.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * pace.concurrency))
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(4 * pace.concurrency))
+    loop.set_exception_handler(_nobody_asked)
     async with _pool(pace) as pool:
         working = Working(stop, pace, pool)
         last = asyncio.create_task(_last_call(working))
@@ -70,6 +79,15 @@ async def run(stop: asyncio.Event, pace: Pace) -> list[str]:
         await asyncio.gather(*working.ending, return_exceptions=True)
         last.cancel()
     return working.cut_off
+
+
+def _nobody_asked(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A job of Procrastinate's that could not be marked as done: it is found again as it is."""
+    error = context.get("exception")
+    if isinstance(error, Away):
+        logger.warning("A job's end could not be noted: %s", first_line(error))
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _last_call(working: Working) -> None:
@@ -88,6 +106,8 @@ async def _pool(pace: Pace) -> AsyncIterator[AsyncConnectionPool[Any]]:
         open=False,
         check=AsyncConnectionPool.check_connection,
     )
+    # Its own pauses double: after an outage of half a minute it would be as long again in coming.
+    AttemptWithBackoff.INITIAL_DELAY, AttemptWithBackoff.DELAY_BACKOFF = RECONNECT_EVERY, 1.0
     await pool.open(wait=False)
     try:
         yield pool
@@ -129,7 +149,7 @@ async def _queue(working: Working) -> None:
     fetched_last = asyncio.Event()
     queue = asyncio.create_task(_fetch(working, fetched_last))
     working.ending.add(queue)
-    queue.add_done_callback(working.ending.discard)
+    queue.add_done_callback(working.ended)
     last = asyncio.create_task(fetched_last.wait())
     await asyncio.wait({queue, last}, return_when="FIRST_COMPLETED")
     last.cancel()

@@ -134,7 +134,7 @@ def busy(request: HttpRequest) -> HttpResponse:
     return problem(
         503,
         "Too many people at once",
-        "Nothing was recorded. What you wrote is below; this page can be sent again in a moment.",
+        "Nothing was recorded. What you wrote is below; send this page again in a moment.",
         kept=written(request),
         **{"Retry-After": "2"},
     )

@@ -2,8 +2,6 @@
 
 import logging
 
-from procrastinate.exceptions import ConnectorException
-
 from approvals.errors import AWAY, first_line
 
 
@@ -19,7 +17,7 @@ class DatabaseInOneLine(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, (*AWAY, ConnectorException)):
+        if isinstance(error, AWAY):
             record.msg, record.args = f"{record.getMessage()}: {first_line(error)}", ()
             record.exc_info = None
         return True

@@ -259,8 +259,8 @@ def test_undo_of_a_thread_that_moved_meanwhile_does_not_bring_the_review_back(as
     review = waiting()
     decide(as_("rita"), review, HERS)
     other_program_updates(review, agent_response="Dear Maeve, the agent thought again.")
-    capture_all()
     undo(as_("rita"), Decision.objects.get())
+    capture_all()
     review.refresh_from_db()
     assert review.status == Review.Status.SUPERSEDED
     assert Review.objects.waiting().get().thread_id == review.thread_id

@@ -176,7 +176,7 @@ def test_what_is_typed_in_an_open_sheet_stays_while_somebody_else_decides(site, 
     field(rita, "text.reject").fill(WHY)
     tom = opened(person, address, review, "tom")
     tom.locator("#approve").click()
-    expect(rita.locator("#standing h2")).to_contain_text("Approved")
+    expect(rita.locator("#standing h2")).to_contain_text("Approved", timeout=20_000)
     expect(field(rita, "text.reject")).to_have_value(WHY)
     expect(field(rita, "text.reject")).to_be_visible()
 
