@@ -102,10 +102,11 @@ def test_a_run_that_another_program_resumes_as_well_is_delivered_by_us_once_and_
     run_while(decision, lambda graph: graph.ainvoke(None, place(thread_id)))
     capture_all()
     decision.refresh_from_db()
-    # Nobody can keep the agent from running its own thread; which of the two was first is open.
+    # Nobody can keep the agent from running its own thread; which of the two was first is open, and
+    # ours may have been stopped before or after its own delivery.
     ours = [key for key, _ in effects(thread_id) if key]
     assert ours in ([], [str(decision.pk)])
-    assert decision.state == (State.FINISHED if ours else State.SUPERSEDED)
+    assert decision.state == State.SUPERSEDED or (ours and decision.state == State.FINISHED)
     assert decision.forked_at
     assertContains(as_("rita").get(decision.review.get_absolute_url()), "This thread forked")
 
