@@ -355,6 +355,7 @@ def is_suspect(decision_id: str) -> bool:
 def try_again(decision: Decision, at: dt.datetime, *, node: str, error: str) -> None:
     """Inside a transaction that holds it: reviews.toml has a run retried whose node raised."""
     decision.attempts += 1
+    decision.epoch += 1  # if the answer to this commit is lost, it is not done once more
     decision.holder = None
     decision.error_node, decision.error = node, error
     decision.save()
@@ -439,6 +440,25 @@ def supersede(decision: Decision) -> None:
         checkpoint_after=now_at or "",
         error=f"{reason} before the decision could be applied. Nothing of it was sent.",
     )
+
+
+def rescue(job_id: int, decision_id: str) -> bool:
+    """Queues the decision of a dead worker's job anew; False if the job has ended meanwhile.
+
+    Not the same job again: should that worker wake up, it ends a job that is its own.
+    """
+    with transaction.atomic():
+        decision = lock_decision(decision_id)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT procrastinate_finish_job_v1(id, 'failed', false) FROM procrastinate_jobs"
+                " WHERE id = %s AND status = 'doing'",
+                [job_id],
+            )
+            found = bool(cursor.rowcount)
+        if found and decision.is_open:
+            enqueue(decision)
+        return found
 
 
 def requeue_lost() -> int:

@@ -26,7 +26,7 @@ from langgraph.types import StateSnapshot
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from approvals import actions, events, ids
-from approvals.answering import Asking, NotAsked, give_again, take_answer_out
+from approvals.answering import Asking, NotAsked, forget_errors, give_again, take_answer_out
 from approvals.applying import apply, in_words, run_config
 from approvals.capture import unanswered
 from approvals.clock import database_now
@@ -68,7 +68,12 @@ async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
         finally:
             close_old_connections()
 
-    return await sync_to_async(run, thread_sensitive=False, executor=_threads)()
+    working = asyncio.ensure_future(sync_to_async(run, thread_sensitive=False, executor=_threads)())
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})  # a transaction that has begun ends before anything else is
+        raise
 
 
 class CannotReach(Exception):
@@ -118,19 +123,34 @@ async def resume(
     suspect = alone is not None and await waiting_out(
         lambda: in_thread(actions.is_suspect, decision_id)
     )
+    run = Resumption(decision_id, holder, pool)
     try:
         async with alone if alone and suspect else contextlib.nullcontext():
-            await waiting_out(lambda: _resume(decision_id, holder, pool))
+            await waiting_out(run.once)
     except LeaseLost as lost:
         logger.warning("Left a run to the worker that took it over: %s", lost)
     except asyncio.CancelledError:
         raise HandedBack(await in_thread(actions.let_go, decision_id, holder)) from None
 
 
-async def _resume(decision_id: str, holder: UUID, pool: AsyncConnectionPool[Any]) -> None:
-    lease = await in_thread(take_up, decision_id, holder)
-    if lease is not None:
-        error = await _run_on(lease, pool)
+@dataclass
+class Resumption:
+    """A decision in the hands of one job, which takes it up again after each outage."""
+
+    decision_id: str
+    holder: UUID
+    pool: AsyncConnectionPool[Any]
+    was_cut_off: bool = False
+
+    async def once(self) -> None:
+        lease = await in_thread(take_up, self.decision_id, self.holder, self.was_cut_off)
+        if lease is None:
+            return
+        try:
+            error = await _run_on(lease, self.pool)
+        except CannotReach:
+            self.was_cut_off = True
+            raise
         await waiting_out(lambda: in_thread(record_outcome, lease, error))
 
 
@@ -149,14 +169,14 @@ async def waiting_out(work: Callable[[], Awaitable[Any]]) -> Any:
 # Apply
 
 
-def take_up(decision_id: str, holder: UUID) -> Lease | None:
+def take_up(decision_id: str, holder: UUID, was_cut_off: bool = False) -> Lease | None:
     """Two transactions: one that kills its worker while it applies is counted all the same."""
     ids.keep_time()
     epoch = actions.take(decision_id, holder)
-    return _apply_and_look(decision_id, epoch) if epoch else None
+    return _apply_and_look(decision_id, epoch, was_cut_off) if epoch else None
 
 
-def _apply_and_look(decision_id: str, epoch: int) -> Lease | None:
+def _apply_and_look(decision_id: str, epoch: int, was_cut_off: bool) -> Lease | None:
     """One transaction, for the holder of this epoch. None when there is nothing to run."""
     with transaction.atomic():
         decision = actions.lock_decision(decision_id)
@@ -179,6 +199,8 @@ def _apply_and_look(decision_id: str, epoch: int) -> Lease | None:
             review.pk,
             graph,
         )
+        if was_cut_off:  # what LangGraph noted as a node's error was the outage
+            forget_errors(review.thread_id)
         ended = _way_on(lease)
         if ended is None:
             return lease
@@ -265,7 +287,8 @@ def _look(lease: Lease, checkpoint_id: str = "") -> StateSnapshot:
 
 async def _run_on(lease: Lease, pool: AsyncConnectionPool[Any]) -> BaseException | None:
     """Runs the thread to its next stop; the exception of a node, if one ended the run."""
-    compiled = with_saver(lease.graph, FencedSaver(pool, lease.fence))
+    saver = FencedSaver(pool, lease.fence)
+    compiled = with_saver(lease.graph, saver)
     try:
         state = await compiled.aget_state({"configurable": {"thread_id": lease.thread_id}})
         # ainvoke(None), heard node by node
@@ -278,12 +301,17 @@ async def _run_on(lease: Lease, pool: AsyncConnectionPool[Any]) -> BaseException
     except asyncio.CancelledError:
         raise
     except (*AWAY, PoolTimeout) as error:
-        if await _is_node_error(compiled, lease):
+        if not _is_among(error, saver.lost) and await _is_node_error(compiled, lease):
             return error
         raise CannotReach(str(error)) from error
     except Exception as error:
         return error
     return None
+
+
+def _is_among(error: BaseException, lost: list[BaseException]) -> bool:
+    around = (error, error.__cause__, error.__context__)
+    return any(one is each for one in around for each in lost)
 
 
 async def _is_node_error(compiled: Any, lease: Lease) -> bool:

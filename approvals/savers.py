@@ -19,8 +19,10 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg import AsyncCursor, Cursor
 from psycopg.pq import Format
 from psycopg.rows import DictRow, dict_row
+from psycopg_pool import PoolTimeout
 
 from approvals import ids
+from approvals.errors import AWAY
 from graphs.registry import Compiled, Graph
 
 
@@ -103,6 +105,9 @@ class FencedSaver(AsyncPostgresSaver):
         super().__init__(pool)
         self.fence = fence
         self.own = {fence.head}
+        # What cut it off, to be told from what nodes raise: LangGraph takes what a subgraph's saver
+        # raises for an error of the node around it.
+        self.lost: list[BaseException] = []
 
     async def aget_tuple(self, config: Any) -> Any:
         found = await super().aget_tuple(config)
@@ -124,14 +129,21 @@ class FencedSaver(AsyncPostgresSaver):
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
-        async with super()._cursor() as cursor, cursor.connection.transaction():
-            await cursor.execute(_FENCE, vars(self.fence))
-            held = await cursor.fetchone()
-            if held is None:
-                raise LeaseLost(f"decision {self.fence.decision_id} was taken over")
-            if held["head"] not in self.own:
-                raise ThreadTaken(held["head"] or "")
-            yield cursor
+        try:
+            async with super()._cursor() as cursor, cursor.connection.transaction():
+                await self._hold(cursor)
+                yield cursor
+        except (*AWAY, PoolTimeout) as error:
+            self.lost.append(error)
+            raise
+
+    async def _hold(self, cursor: AsyncCursor[DictRow]) -> None:
+        await cursor.execute(_FENCE, vars(self.fence))
+        held = await cursor.fetchone()
+        if held is None:
+            raise LeaseLost(f"decision {self.fence.decision_id} was taken over")
+        if held["head"] not in self.own:
+            raise ThreadTaken(held["head"] or "")
 
 
 _FENCE = """

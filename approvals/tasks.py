@@ -47,7 +47,9 @@ async def resume(context: JobContext, decision_id: str) -> None:
 @app.periodic(cron="17 3 * * *")
 @app.task(name="approvals.forget_old_jobs", pass_context=True)
 async def forget_old_jobs(context: JobContext, timestamp: int) -> None:
-    """Ended jobs are kept for a week; what they did is in the audit trail for good."""
+    """Ended jobs are kept for a week; what they did is in the audit trail for good. So are the rows
+    of workers that died."""
+    await context.app.job_manager.prune_stalled_workers(7 * 86_400)
     await context.app.job_manager.delete_old_jobs(
         nb_hours=24 * 7, include_failed=True, include_cancelled=True, include_aborted=True
     )

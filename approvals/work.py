@@ -17,7 +17,6 @@ import psycopg
 from django.db import connections
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.utils import connector_params
-from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from psycopg_pool.base import AttemptWithBackoff
@@ -33,7 +32,8 @@ logger = logging.getLogger(__name__)
 CAPTURE_EVERY = 0.25
 SWEEP_EVERY = 5.0
 RECONNECT_EVERY = 0.5
-FORGET_WORKERS_AFTER = 60.0  # rows of dead workers; their jobs are rescued long before
+# Procrastinate forgets workers when it starts, by their hearts: after an outage, all that live.
+NEVER = 10 * 365 * 86_400.0
 
 Away = (*AWAY, PoolTimeout, OSError)
 
@@ -168,7 +168,7 @@ async def _fetch(working: Working, fetched_last: asyncio.Event) -> None:
             install_signal_handlers=False,
             fetch_job_polling_interval=0.5,
             update_heartbeat_interval=pace.heartbeat,
-            stalled_worker_timeout=max(FORGET_WORKERS_AFTER, 2 * pace.dead_after),
+            stalled_worker_timeout=NEVER,
             # Ours is `over`: after an outage of Postgres, too, it waits for its running jobs, which
             # need not be hurried.
             shutdown_graceful_timeout=None,  # type: ignore[arg-type]
@@ -231,16 +231,15 @@ async def _rescue(queue: Any, pace: Pace) -> None:
 
     Not at once: after an outage nobody's heart has beaten for a while, and all live.
     """
+    jobs = queue.job_manager
+    await asyncio.sleep(2 * pace.heartbeat)
     while True:
-        await asyncio.sleep(pace.heartbeat)
-        for job in await queue.job_manager.get_stalled_jobs(
-            seconds_since_heartbeat=pace.dead_after
-        ):
-            # It may have ended meanwhile, or another worker was quicker. If it was Postgres that
-            # went away, the next look says so.
-            with contextlib.suppress(ConnectorException):
-                await queue.job_manager.retry_job(job, retry_at=AT_ONCE)
+        for job in await jobs.get_stalled_jobs(seconds_since_heartbeat=pace.dead_after):
+            if job.task_name != actions.RESUME_TASK:
+                await jobs.retry_job(job, retry_at=AT_ONCE)
+            elif await in_thread(actions.rescue, job.id, job.task_kwargs["decision_id"]):
                 logger.warning("Taking over %s from a worker that died", job.call_string)
+        await asyncio.sleep(pace.heartbeat)
 
 
 async def _capture(stop: asyncio.Event) -> None:

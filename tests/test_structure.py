@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # of approvals' own modules
     "policies": {"models", "registry"},
     # What LangGraph is asked and told. It knows nothing of people, and keeps no records.
     "ids": set(),
-    "savers": {"ids"},
+    "savers": {"errors", "ids"},
     "threads": set(),
     "undecodable": set(),
     "tolerant": {"undecodable"},
