@@ -266,13 +266,16 @@ def _undo(actor: Actor, decision: Decision) -> Decision:
 
 
 def retry(actor: Actor, decision_id: uuid.UUID) -> Decision:
-    """Runs a failed resumption on from where it stands. Raises NotAllowed, Conflict."""
+    """Runs a failed resumption on from where it stands, or one that waits to be tried again by
+    itself. Raises NotAllowed, Conflict."""
     with refusing(actor, decision_id=decision_id):
         decision = lock_decision(decision_id)
         if not Policy(actor.user).may_retry(decision):
             raise NotAllowed
-        if decision.state != State.FAILED:
+        if decision.state != State.FAILED and not decision.awaits_try:
             raise Conflict("This run is not failed any more; somebody may have retried it.")
+        if decision.awaits_try and decision.job_id:  # it would hold the next one up
+            queue.job_manager.cancel_job_by_id(decision.job_id)
         decision.state = State.APPLIED if decision.checkpoint_applied else State.PENDING
         decision.ended_at, decision.checkpoint_after = None, ""
         decision.crashes = decision.attempts = 0
@@ -468,17 +471,23 @@ def requeue_lost() -> int:
     )
     oldest = overdue.order_by("apply_after").values_list("pk", flat=True)[:500]
     open_ids = [str(pk) for pk in oldest]
-    live = ProcrastinateJob.objects.filter(
-        task_name=RESUME_TASK, status__in=["todo", "doing"], args__decision_id__in=open_ids
-    )
-    lost = 0
-    for pk in set(open_ids) - set(live.values_list("args__decision_id", flat=True)):
-        with transaction.atomic():
-            decision = lock_decision(pk)
-            if decision.is_open:
-                enqueue(decision)
-                lost += 1
-    return lost
+    queued = _live_jobs().filter(args__decision_id__in=open_ids)
+    live = set(queued.values_list("args__decision_id", flat=True))
+    return sum(_requeue(pk) for pk in open_ids if pk not in live)
+
+
+def _live_jobs() -> Any:
+    return ProcrastinateJob.objects.filter(task_name=RESUME_TASK, status__in=["todo", "doing"])
+
+
+def _requeue(decision_id: str) -> bool:
+    with transaction.atomic():
+        decision = lock_decision(decision_id)
+        # Asked again under the lock: every worker sweeps, and one of them was first.
+        if not decision.is_open or _live_jobs().filter(args__decision_id=decision_id).exists():
+            return False
+        enqueue(decision)
+        return True
 
 
 # The capture projects the checkpoints

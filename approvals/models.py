@@ -251,6 +251,11 @@ class Decision(models.Model):
         return self.state == self.State.FAILED and not self.checkpoint_applied
 
     @property
+    def awaits_try(self) -> bool:
+        """A node of its run raised, and reviews.toml has it tried again by itself, later."""
+        return self.state == self.State.APPLIED and self.attempts > 0 and self.holder is None
+
+    @property
     def counts(self) -> bool:
         """Whether it is, or will be, in the thread: what a signature on the page stands for."""
         return bool(self.checkpoint_applied) or self.state == self.State.PENDING

@@ -50,6 +50,7 @@ from graphs.registry import Graph
 
 logger = logging.getLogger(__name__)
 State = Decision.State
+LONGEST_WAIT = 3600.0  # seconds before a run is tried again by itself
 TRACEBACK = 20_000  # characters
 AROUND = re.compile(r"[/\\](langgraph|langchain_core|approvals|asyncio|concurrent)[/\\]")
 STOPPED = "The run was stopped there; what its nodes had done by then is done."
@@ -111,7 +112,10 @@ class Lease:
 
 
 async def resume(
-    decision_id: str, pool: AsyncConnectionPool[Any], alone: asyncio.Lock | None = None
+    decision_id: str,
+    pool: AsyncConnectionPool[Any],
+    alone: asyncio.Lock | None = None,
+    holder: UUID | None = None,
 ) -> None:
     """Applies a decision unless that is done, runs the thread on, records the outcome.
 
@@ -119,7 +123,7 @@ async def resume(
     worker at a time: a run that has ended workers before. Raises actions.NotYet while the decision
     can be undone, HandedBack when it is cancelled.
     """
-    holder = uuid4()
+    holder = holder or uuid4()
     suspect = alone is not None and await waiting_out(
         lambda: in_thread(actions.is_suspect, decision_id)
     )
@@ -367,7 +371,8 @@ def _due_again(graph: Graph, decision: Decision, error: BaseException | None) ->
         return None
     if decision.attempts >= retry.times:
         return None
-    return database_now() + dt.timedelta(seconds=retry.wait * 2**decision.attempts)
+    pause = min(retry.wait * 2**decision.attempts, LONGEST_WAIT)
+    return database_now() + dt.timedelta(seconds=pause)
 
 
 def _take_answer_out(decision: Decision, node: str) -> None:

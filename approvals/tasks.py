@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+from uuid import uuid4
 
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.contrib.django import app
@@ -11,6 +12,7 @@ from procrastinate.jobs import Job
 from approvals import actions, runner
 from approvals.errors import AWAY
 
+UNHEARD = 2.0  # seconds that a node has to take note that it is cut off
 # In the past by everybody's clock. Procrastinate's own "now" is this machine's: written to the
 # database by one that is ahead, a job would wait until the others have caught up.
 AT_ONCE = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
@@ -31,7 +33,8 @@ class ResumeRetry(BaseRetryStrategy):
 async def resume(context: JobContext, decision_id: str) -> None:
     """Until its end, or until the worker's time to stop is over, which `cut_off` then names."""
     working = context.additional_context["working"]
-    run = asyncio.create_task(runner.resume(decision_id, working.pool, working.alone))
+    holder = uuid4()
+    run = asyncio.create_task(runner.resume(decision_id, working.pool, working.alone, holder))
     over = asyncio.create_task(working.over.wait())
     try:
         await asyncio.wait({run, over}, return_when="FIRST_COMPLETED")
@@ -40,6 +43,9 @@ async def resume(context: JobContext, decision_id: str) -> None:
         if not run.done():
             run.cancel()
             working.cut_off.append(decision_id)
+    await asyncio.wait({run}, timeout=UNHEARD if decision_id in working.cut_off else None)
+    if not run.done():  # a node that would not hear of its end, which the process is about to meet
+        raise runner.HandedBack(await runner.in_thread(actions.let_go, decision_id, holder))
     await run
 
 

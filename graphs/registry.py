@@ -73,7 +73,7 @@ class Retry(BaseModel):
 
     times: int = Field(ge=1, le=20)
     wait: float = Field(default=5, ge=0, le=3600)
-    """Seconds before the first try; each later one waits twice as long as the one before."""
+    """Seconds before the first try; each later one waits twice as long, an hour at most."""
     on: list[str] = []
     """Names of the exceptions that are tried again, bare or dotted; a base class stands for those
     derived from it. Empty: any."""

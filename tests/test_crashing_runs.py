@@ -15,7 +15,7 @@ from pytest_django.asserts import assertContains, assertNotContains
 from approvals import actions, runner
 from approvals.models import AuditEntry, Decision
 from approvals.registry import registry
-from tests.conftest import effects, form_of, resume, take_up, waiting
+from tests.conftest import direct, effects, form_of, resume, take_up, waiting
 from tests.postgres import ROOT
 from tests.test_resume import open_gate, run_on
 
@@ -238,6 +238,33 @@ def test_a_node_that_works_at_the_second_try_finishes_the_run(as_, settings, tmp
     decision.refresh_from_db()
     assert (decision.state, decision.error, decision.traceback) == (State.FINISHED, "", "")
     assert len(effects(decision.review.thread_id)) == 1
+
+
+def test_who_cannot_wait_for_the_next_try_retries_at_once(as_, settings, tmp_path):
+    retried(settings, tmp_path, times=3, wait=600)
+    decision = decided(as_, fail="closed")
+    resume(decision)
+    decision.refresh_from_db()
+    scheduled = decision.job_id
+    assertContains(as_("rita").get(decision.review.get_absolute_url()), "Retry now")
+    assert as_("rita").post(reverse("retry", args=[decision.pk])).status_code == 302
+    decision.refresh_from_db()
+    assert (decision.state, decision.attempts) == (State.APPLIED, 0)
+    jobs = dict(direct("SELECT id, status FROM procrastinate_jobs"))
+    assert (jobs[scheduled], jobs[decision.job_id]) == ("cancelled", "todo")
+    open_gate(decision.review)
+    resume(decision)
+    decision.refresh_from_db()
+    assert decision.state == State.FINISHED
+
+
+def test_no_try_waits_longer_than_an_hour(as_, settings, tmp_path):
+    retried(settings, tmp_path, times=20, wait=3600)
+    decision = decided(as_, fail="closed")
+    for _ in range(2):
+        resume(decision)
+    (late,) = direct("SELECT max(scheduled_at) - now() FROM procrastinate_jobs")[0]
+    assert 3500 < late.total_seconds() <= 3600
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """kill -9 of the worker between apply and the end of the run, and the gentle end.
 
-COUNTERSIGN_KILLS makes it longer; `make faults` does.
+COUNTERSIGN_KILLS makes it longer; `make repeats` does.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Four web processes, two workers, one database: every run finishes, each is delivered once.
 
-COUNTERSIGN_RUNS and COUNTERSIGN_ROUNDS make it longer; `make faults` does.
+COUNTERSIGN_RUNS and COUNTERSIGN_ROUNDS make it longer; `make repeats` does.
 """
 
 import os
