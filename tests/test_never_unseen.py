@@ -1,6 +1,6 @@
 """No answer ever reaches a question that its person did not see, whatever is repeated or too late.
 
-COUNTERSIGN_REPEATS makes it longer; `make faults` has 100 of each shape.
+COUNTERSIGN_REPEATS makes it longer; `make repeats` has 100 of each shape.
 """
 
 import asyncio
