@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 CAPTURE_EVERY = 0.25
 SWEEP_EVERY = 5.0
 RECONNECT_EVERY = 0.5
+LAST_WORDS = 5.0  # seconds to note what was cut off
 # Procrastinate forgets workers when it starts, by their hearts: after an outage, all that live.
 NEVER = 10 * 365 * 86_400.0
 
@@ -76,9 +77,20 @@ async def run(stop: asyncio.Event, pace: Pace) -> list[str]:
             _keep(stop, "The sweeper", lambda: _sweep(stop)),
         )
         await asyncio.gather(*parts)
-        await asyncio.gather(*working.ending, return_exceptions=True)
+        await _let_end(working)
         last.cancel()
     return working.cut_off
+
+
+async def _let_end(working: Working) -> None:
+    """Waits for the last runs. Not for what then cannot be noted, because Postgres is away: the
+    next worker finds it as it is."""
+    over = asyncio.create_task(working.over.wait())
+    while working.ending and not over.done():
+        await asyncio.wait({over, *working.ending}, return_when="FIRST_COMPLETED")
+    over.cancel()
+    if working.ending:
+        await asyncio.wait(working.ending, timeout=LAST_WORDS)
 
 
 def _nobody_asked(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -150,9 +162,10 @@ async def _queue(working: Working) -> None:
     queue = asyncio.create_task(_fetch(working, fetched_last))
     working.ending.add(queue)
     queue.add_done_callback(working.ended)
-    last = asyncio.create_task(fetched_last.wait())
-    await asyncio.wait({queue, last}, return_when="FIRST_COMPLETED")
-    last.cancel()
+    waits = [asyncio.create_task(each.wait()) for each in (fetched_last, working.stop)]
+    await asyncio.wait({queue, *waits}, return_when="FIRST_COMPLETED")
+    for each in waits:
+        each.cancel()
     if queue.done():
         queue.result()
 

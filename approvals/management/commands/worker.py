@@ -27,17 +27,17 @@ class Command(BaseCommand):
             note_unknown_threads()
         connection.close()  # this thread asks nothing more
         self.stdout.write("Worker started.")
-        asyncio.run(self.work(pace))
-        self.stdout.write("Worker stopped; nothing was left half done.")
+        asyncio.run(self.until_stopped(pace))
 
-    async def work(self, pace: Pace) -> None:
+    async def until_stopped(self, pace: Pace) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        if cut_off := await work.run(stop, pace):
-            self.stdout.write(f"Worker stopped; {len(cut_off)} runs were handed back.")
-            self.stdout.flush()
-            # A node that is a plain function cannot be cancelled, and Python would wait for its
-            # thread; another worker is about to run it.
-            os._exit(0)
+        cut_off = await work.run(stop, pace)
+        left = f"{len(cut_off)} runs were handed back" if cut_off else "nothing was left half done"
+        self.stdout.write(f"Worker stopped; {left}.")
+        self.stdout.flush()
+        # A node that is a plain function cannot be cancelled, and Python would wait for its thread,
+        # while another worker is about to run it.
+        os._exit(0)
