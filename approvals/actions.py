@@ -331,8 +331,9 @@ def _crash_limit(decision: Decision) -> int:
 def _set_aside(decision: Decision) -> None:
     times = f"{decision.crashes} times" if decision.crashes > 1 else "once"
     error = (
-        f"The worker ended in the middle of this run {times}, so the run was set aside. Something "
-        "in it may kill the process, or want more memory than there is: look before you retry it."
+        f"The worker ended in the middle of this run {times}, or could not write what it had done, "
+        "so the run was set aside. Something in it may kill the process, want more memory or write "
+        "more than there is room for: look before you retry it."
     )
     end(decision, State.FAILED, error=error)
 

@@ -3,6 +3,8 @@
 A leaf: the pages turn these into answers, the actions raise them.
 """
 
+import re
+
 import psycopg
 from django.db import InterfaceError, OperationalError
 from procrastinate.exceptions import ConnectorException
@@ -13,6 +15,17 @@ AWAY = (
     *(OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError),
     *(psycopg.errors.IdleInTransactionSessionTimeout, ConnectorException),
 )
+
+
+# SQLSTATEs of a Postgres that is not there, or not yet: connections lost or refused, restarts, no
+# place left, our own idle_in_transaction_session_timeout.
+_GONE = re.compile("08|57P|53300|25P03")
+
+
+def is_gone(error: BaseException) -> bool:
+    """Of an error in AWAY: whether Postgres was not there, or else refused a statement of ours."""
+    states = [getattr(one, "sqlstate", None) for one in (error, error.__cause__)]
+    return all(_GONE.match(state) for state in states if state)
 
 
 def first_line(error: BaseException) -> str:

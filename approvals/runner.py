@@ -30,7 +30,7 @@ from approvals.answering import Asking, NotAsked, forget_errors, give_again, tak
 from approvals.applying import apply, in_words, run_config
 from approvals.capture import unanswered
 from approvals.clock import database_now
-from approvals.errors import AWAY, first_line
+from approvals.errors import AWAY, first_line, is_gone
 from approvals.models import Decision, Review
 from approvals.pauses import can_run, failures, is_over, levels, stands_before, waiting
 from approvals.plain import clean
@@ -134,7 +134,7 @@ async def resume(
     except LeaseLost as lost:
         logger.warning("Left a run to the worker that took it over: %s", lost)
     except asyncio.CancelledError:
-        raise HandedBack(await in_thread(actions.let_go, decision_id, holder)) from None
+        raise HandedBack(await in_thread(actions.let_go, decision_id, run.holder)) from None
 
 
 @dataclass
@@ -147,15 +147,21 @@ class Resumption:
     was_cut_off: bool = False
 
     async def once(self) -> None:
-        lease = await in_thread(take_up, self.decision_id, self.holder, self.was_cut_off)
-        if lease is None:
-            return
         try:
-            error = await _run_on(lease, self.pool)
-        except CannotReach:
+            await self._once()
+        except (CannotReach, *AWAY) as error:
             self.was_cut_off = True
+            if not is_gone(error):
+                # A full disk, a limit: again and again it would run the same nodes for nothing. As
+                # another holder's it counts as a crash, and is set aside in the end.
+                self.holder = uuid4()
             raise
-        await waiting_out(lambda: in_thread(record_outcome, lease, error))
+
+    async def _once(self) -> None:
+        lease = await in_thread(take_up, self.decision_id, self.holder, self.was_cut_off)
+        if lease is not None:
+            error = await _run_on(lease, self.pool)
+            await waiting_out(lambda: in_thread(record_outcome, lease, error))
 
 
 async def waiting_out(work: Callable[[], Awaitable[Any]]) -> Any:

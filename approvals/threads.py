@@ -58,7 +58,7 @@ _FORKS = """
     SELECT checkpoint_ns AS ns, parent_checkpoint_id AS parent, checkpoint_id AS id,
       metadata->>'decision_id' AS decision
     FROM checkpoints WHERE thread_id = %(thread)s AND parent_checkpoint_id IS NOT NULL
-  ), forked AS (
+  ), forked AS MATERIALIZED (
     SELECT ns, parent FROM here GROUP BY ns, parent
     HAVING bool_or(decision IS NULL) AND bool_or(decision IS NOT NULL)
   )

@@ -1,6 +1,7 @@
 """Postgres goes away in the middle of a run: waited out, and no error of any node's."""
 
 import asyncio
+import threading
 import time
 from dataclasses import replace
 from typing import Any
@@ -99,3 +100,51 @@ def test_the_job_of_a_dead_worker_whose_decision_has_ended_is_only_closed(as_):
     direct("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = %s", decision.job_id)
     assert actions.rescue(decision.job_id, str(decision.pk))
     assert direct("SELECT status FROM procrastinate_jobs") == [("failed",)]
+
+
+# What Postgres refuses
+
+
+def refusing_writes(lift_after: float | None) -> Any:
+    """The table of checkpoints refuses every row, as a full disk does, and then no more."""
+    direct(
+        "CREATE OR REPLACE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100'; END $$"
+    )
+    direct(
+        "CREATE TRIGGER full_disk BEFORE INSERT ON checkpoints"
+        " FOR EACH ROW EXECUTE FUNCTION full_disk()"
+    )
+    if lift_after is not None:
+        threading.Timer(lift_after, space_again).start()
+
+
+def space_again() -> None:
+    direct("DROP FUNCTION IF EXISTS full_disk CASCADE")
+
+
+@pytest.fixture(autouse=True)
+def _space_again():
+    yield
+    space_again()
+
+
+def test_a_run_that_can_write_nothing_for_good_is_set_aside_after_some_tries(as_):
+    decision = decided(as_)
+    assert take_up(decision) is not None
+    Decision.objects.update(holder=None)
+    refusing_writes(None)
+    resume(decision)
+    decision.refresh_from_db()
+    assert (decision.state, decision.crashes) == (State.FAILED, 5)
+    assert "could not write what it had done" in decision.error
+    assert effects(decision.review.thread_id) == []
+
+
+def test_a_run_that_could_write_nothing_for_a_moment_goes_on(as_):
+    decision = decided(as_)
+    refusing_writes(0.5)
+    resume(decision)
+    decision.refresh_from_db()
+    assert decision.state == State.FINISHED
+    assert len(effects(decision.review.thread_id)) == 1
