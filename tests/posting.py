@@ -1,8 +1,11 @@
 """What a browser would post: the form of a page as the server sent it, filled in by name."""
 
+import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from typing import Any
+
+import httpx
 
 
 class Sent(HTMLParser):
@@ -94,3 +97,17 @@ def send(client: Any, answer: Any, given: Mapping[str, str] | None = None) -> An
     form = Sent(answer)
     assert form.buttons, "the form has no button to send it with"
     return client.post(form.action, form.also(given or {}))
+
+
+def form_on(client: httpx.Client, pk: int) -> dict[str, str]:
+    """The fields of the review page's form, as a browser would send them back."""
+    page = client.get(f"/reviews/{pk}/")
+    assert page.status_code == 200, page.text
+    return {
+        name: re.search(rf'name="{name}" value="([^"]+)"', page.text).group(1)
+        for name in ("digest", "checkpoint", "key")
+    }
+
+
+def approve(client: httpx.Client, pk: int, form: dict[str, str], text: str) -> httpx.Response:
+    return client.post(f"/reviews/{pk}/decide", data={**form, "edit.agent_response": text})

@@ -25,8 +25,8 @@ from tests.conftest import (
     test_url,
 )
 from tests.pooler import BINARY, HOW, Pooler, pooler
+from tests.posting import approve, form_on
 from tests.test_live import LISTENING, heard, silent, socket
-from tests.test_many_processes import approve, form_on
 
 SIZE = 4
 BEATING = (
