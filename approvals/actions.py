@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models.functions import Now
 from procrastinate.contrib.django import app as queue
 from procrastinate.contrib.django.models import ProcrastinateJob
+from psycopg.errors import LockNotAvailable
 
 from approvals import audit, ids
 from approvals.answering import forget_errors
@@ -446,23 +447,41 @@ def supersede(decision: Decision) -> None:
     )
 
 
-def rescue(job_id: int, decision_id: str) -> bool:
-    """Queues the decision of a dead worker's job anew; False if the job has ended meanwhile.
+def rescue(job_id: int, decision_id: str, dead_after: float) -> bool:
+    """Queues the decision of a dead worker's job anew, and shuts that worker out at once.
 
-    Not the same job again: should that worker wake up, it ends a job that is its own.
+    False if the job has ended meanwhile, the worker's heart beats again, or somebody is at the
+    thread: a later look tells. Not the same job again: should that worker wake up, it ends a job
+    that is its own.
     """
-    with transaction.atomic():
-        decision = lock_decision(decision_id)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT procrastinate_finish_job_v1(id, 'failed', false) FROM procrastinate_jobs"
-                " WHERE id = %s AND status = 'doing'",
-                [job_id],
-            )
-            found = bool(cursor.rowcount)
-        if found and decision.is_open:
-            enqueue(decision)
-        return found
+    try:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '500ms'")
+            decision = lock_decision(decision_id)
+            if not _end_job_of_dead(job_id, dead_after):
+                return False
+            if decision.is_open:
+                decision.epoch += 1
+                decision.save(update_fields=["epoch"])
+                enqueue(decision)
+            return True
+    except OperationalError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            return False
+        raise
+
+
+def _end_job_of_dead(job_id: int, dead_after: float) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT procrastinate_finish_job_v1(j.id, 'failed', false)"
+            " FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id"
+            " WHERE j.id = %s AND j.status = 'doing' AND (w.id IS NULL"
+            " OR w.last_heartbeat < clock_timestamp() - make_interval(secs => %s))",
+            [job_id, dead_after],
+        )
+        return bool(cursor.rowcount)
 
 
 def requeue_lost() -> int:

@@ -248,11 +248,17 @@ async def _rescue(queue: Any, pace: Pace) -> None:
     await asyncio.sleep(2 * pace.heartbeat)
     while True:
         for job in await jobs.get_stalled_jobs(seconds_since_heartbeat=pace.dead_after):
-            if job.task_name != actions.RESUME_TASK:
-                await jobs.retry_job(job, retry_at=AT_ONCE)
-            elif await in_thread(actions.rescue, job.id, job.task_kwargs["decision_id"]):
-                logger.warning("Taking over %s from a worker that died", job.call_string)
+            await _take_over(jobs, job, pace)
         await asyncio.sleep(pace.heartbeat)
+
+
+async def _take_over(jobs: Any, job: Any, pace: Pace) -> None:
+    if job.task_name != actions.RESUME_TASK:
+        await jobs.retry_job(job, retry_at=AT_ONCE)
+        return
+    decision_id = job.task_kwargs["decision_id"]
+    if await in_thread(actions.rescue, job.id, decision_id, pace.dead_after):
+        logger.warning("Taking over %s from a worker that died", job.call_string)
 
 
 async def _capture(stop: asyncio.Event) -> None:

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 from procrastinate.contrib.django.utils import connector_params
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -13,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from approvals import actions, runner
 from approvals.models import AuditEntry, Decision
 from graphs.registry import Retry
-from tests.conftest import direct, effects, form_of, resume, take_up, waiting
+from tests.conftest import direct, effects, form_of, resume, take_up, test_url, waiting
 from tests.test_resume import run_on
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -83,22 +84,54 @@ def test_the_job_of_a_dead_worker_is_left_to_it_should_it_wake_up(as_):
     decision = decided(as_)
     first = decision.job_id
     direct("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = %s", first)
-    assert actions.rescue(first, str(decision.pk))
+    assert actions.rescue(first, str(decision.pk), 6)
     decision.refresh_from_db()
     assert decision.job_id != first
     assert direct("SELECT status FROM procrastinate_jobs ORDER BY id") == [("failed",), ("todo",)]
-    assert not actions.rescue(first, str(decision.pk))  # by another worker, a moment later
+    assert not actions.rescue(first, str(decision.pk), 6)  # by another worker, a moment later
     assert len(direct("SELECT 1 FROM procrastinate_jobs")) == 2
     resume(decision)
     decision.refresh_from_db()
     assert decision.state == State.FINISHED
 
 
+def test_a_worker_whose_heart_beats_again_keeps_its_job(as_):
+    decision = decided(as_)
+    direct(
+        "WITH alive AS (INSERT INTO procrastinate_workers (last_heartbeat)"
+        " VALUES (now() - interval '5 s') RETURNING id)"
+        " UPDATE procrastinate_jobs SET status = 'doing', worker_id = alive.id FROM alive"
+    )
+    assert not actions.rescue(decision.job_id, str(decision.pk), 6)
+    assert direct("SELECT status FROM procrastinate_jobs") == [("doing",)]
+    assert actions.rescue(decision.job_id, str(decision.pk), 4)
+
+
+def test_a_worker_whose_run_is_given_to_another_is_shut_out_at_once(as_):
+    decision = decided(as_)
+    lease = take_up(decision)
+    assert lease is not None
+    direct("UPDATE procrastinate_jobs SET status = 'doing'")
+    assert actions.rescue(decision.job_id, str(decision.pk), 6)
+    with pytest.raises(runner.LeaseLost):
+        run_on(lease)
+
+
+def test_a_thread_that_somebody_is_at_is_looked_at_later(as_):
+    decision = decided(as_)
+    direct("UPDATE procrastinate_jobs SET status = 'doing'")
+    with psycopg.connect(test_url()) as other:
+        thread_id = decision.review.thread_id
+        other.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [thread_id])
+        assert not actions.rescue(decision.job_id, str(decision.pk), 6)
+    assert actions.rescue(decision.job_id, str(decision.pk), 6)
+
+
 def test_the_job_of_a_dead_worker_whose_decision_has_ended_is_only_closed(as_):
     decision = decided(as_)
     resume(decision)
     direct("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = %s", decision.job_id)
-    assert actions.rescue(decision.job_id, str(decision.pk))
+    assert actions.rescue(decision.job_id, str(decision.pk), 6)
     assert direct("SELECT status FROM procrastinate_jobs") == [("failed",)]
 
 

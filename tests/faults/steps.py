@@ -61,6 +61,7 @@ from tests.faults.model import (  # noqa: E402
 )
 
 MOST_THREADS = 4
+BLOCKED = 1.0  # seconds after which another program is taken to wait for us
 MOST_FROZEN = 3  # runs of one decision: five that die in a row set it aside
 LIVE = "status IN ('todo', 'doing') AND task_name = %s AND args->>'decision_id' = %s"
 COUNTS: Counter[str] = Counter()
@@ -103,6 +104,7 @@ class Interloper:
 
     def __init__(self) -> None:
         self.left, self.act = -1, _nothing
+        self.there: list[threading.Thread] = []
         self._wrap(psycopg.Cursor, "execute")
         self._wrap(psycopg.Cursor, "executemany")
         self._wrap_async(psycopg.AsyncCursor, "execute")
@@ -112,8 +114,11 @@ class Interloper:
         self.left, self.act = statements, act
 
     def disarm(self) -> bool:
-        """Whether it has come."""
+        """Whether it has come; it is gone again then."""
         came, self.left = self.left < 0, -1
+        for thread in self.there:
+            thread.join()
+        self.there.clear()
         return came
 
     def comes_now(self) -> bool:
@@ -123,10 +128,12 @@ class Interloper:
         return self.left < 0
 
     def comes(self) -> None:
-        """On a thread of its own, while who was interrupted waits."""
+        """On a thread of its own, while who was interrupted waits; but not for ever: it may itself
+        wait for a row that our transaction has written."""
         thread = threading.Thread(target=self.act)
         thread.start()
-        thread.join()
+        thread.join(BLOCKED)
+        self.there.append(thread)
 
     def _wrap(self, kind: Any, name: str) -> None:
         real = getattr(kind, name)
@@ -613,9 +620,11 @@ class Machine(RuleBasedStateMachine):
         return True
 
     def end_run(self, said: Said) -> None:
-        state = Decision.objects.values_list("state", flat=True).get(pk=said.pk)
-        outcomes = said.outcomes()
+        row = Decision.objects.get(pk=said.pk)
+        state, outcomes = row.state, said.outcomes()
         assert state in outcomes, f"{said.pk} is {state}, should be {outcomes}"
+        early = state == "failed" and not row.checkpoint_applied
+        assert not early, f"was beaten to it, and is told as failed: {row.error}"
         said.state = state
         exact = not (said.frozen or said.fouled)
         said.delivered = int(exact and said.delivers and state in {"finished", "paused"})

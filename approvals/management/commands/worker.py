@@ -27,6 +27,7 @@ class Command(BaseCommand):
             note_unknown_threads()
         connection.close()  # this thread asks nothing more
         self.stdout.write("Worker started.")
+        self.stdout.flush()
         asyncio.run(self.until_stopped(pace))
 
     async def until_stopped(self, pace: Pace) -> None:
