@@ -251,7 +251,10 @@ def _apply(decision: Decision, graph: Graph) -> bool:
     except AWAY:
         raise
     except Exception as error:
-        actions.end(decision, State.FAILED, error=in_words(error))
+        if not actions.stands(review):  # then that is why
+            actions.supersede(decision)
+        else:
+            actions.end(decision, State.FAILED, error=in_words(error))
         return False
     actions.mark_applied(decision, made.checkpoint_id, made.before, made.after)
     return True
@@ -411,7 +414,8 @@ def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
     Another program may have moved the thread on since: that is its turn, not this run's end. Errors
     that the thread holds are this run's: older ones were forgotten when it was taken up.
     """
-    now_at = head(lease.thread_id)
+    state = _look(lease)
+    now_at = state.config["configurable"].get("checkpoint_id")
     if now_at is None:
         return {
             "state": State.SUPERSEDED,
@@ -420,7 +424,7 @@ def _ended(lease: Lease, error: BaseException | None) -> dict[str, Any]:
     taken = isinstance(error, ThreadTaken)
     at = newest_of(lease.thread_id, "", lease.decision_id) or lease.root_checkpoint_id
     moved = at != now_at
-    state = _look(lease, at if moved else "")
+    state = _look(lease, at) if moved else state
     failed = failures(lease.graph, state)
     if not taken and (error is not None or failed):
         node, words = failed[0] if failed else ("", "")
