@@ -217,7 +217,8 @@ def early_zombies(house: House, rounds: int, chance: random.Random) -> Result:
         child.kill()
     running = "SELECT count(*) FROM approvals_decision WHERE ended_at IS NULL"
     there = house.sql(running)[0][0]
-    result = untouched(house, judge(house, rounds, keys=keys), epoch=2, crashes=1)
+    # One epoch for the worker that froze, one that shut it out, one for the taker.
+    result = untouched(house, judge(house, rounds, keys=keys), epoch=3, crashes=1)
     result.note = f"{there} takers were at work"
     if not there:
         result.other.append("not one taker was at work any more")
@@ -231,12 +232,13 @@ def early_zombies(house: House, rounds: int, chance: random.Random) -> Result:
 
 @case("SIGSTOP inside the apply transaction, SIGCONT before it is cut", rounds=10, short=2)
 def frozen_in_apply(house: House, rounds: int, chance: random.Random) -> Result:
-    """The taker must wait for the lock; then it finds the decision applied, and goes on."""
+    """Nobody gets at the thread meanwhile. Then its heart beats again, and its run is its own."""
     reviews, keys, waited = captured(house, names(rounds)), [], 0
     address, items = house.web().address, list(reviews.items())
     for n in range(0, rounds, 2):  # by twos: Postgres ends a transaction that is idle for 15 s
         keys += decide_all(house, address, dict(items[n : n + 2]))
-        pair = [house.worker(at=FREEZE + "inside apply", **DOOMED) for _ in items[n : n + 2]]
+        living = {**DOOMED, **QUICK}  # their hearts beat as those do that judge them
+        pair = [house.worker(at=FREEZE + "inside apply", **living) for _ in items[n : n + 2]]
         for child in pair:
             eventually(lambda c=child: c.stopped, 60, f"{child.log} freezes")
         takers = [house.worker(**QUICK) for _ in pair]
