@@ -201,7 +201,10 @@ def _applied_once(result: Result, found: Found, one: dict[str, Any], foreign: bo
         return
     if len(updates) > expected:
         _count(result, "doubled", f"{where}: {len(updates)} update checkpoints")
-    if len(updates) < expected and found.checkpoints[one["thread_id"]]:
+    # Another program may have deleted the thread since, and begun it anew.
+    kept = {c["id"] for c in found.checkpoints[one["thread_id"]]}
+    begun_anew = foreign and one["checkpoint_id"] not in kept
+    if len(updates) < expected and kept and not begun_anew:
         _count(result, "lost", f"{where}: its update checkpoint is not there")
     for update in updates:
         if update["parent"] != one["checkpoint_id"]:
