@@ -6,7 +6,6 @@ follows: it never counts, and the run goes on without the edit. From one that is
 the agent's own next turns until their clock has caught up. A leaf.
 """
 
-import datetime as dt
 import logging
 import threading
 import time
@@ -100,11 +99,6 @@ _told = 0  # how far off the log last said that this clock is
 def _now() -> int:
     known = _clock
     return time.time_ns() if known is None else known.then + time.monotonic_ns() - known.at
-
-
-def now() -> dt.datetime:
-    """The database's time as this process knows it without asking, half a second more or less."""
-    return dt.datetime.fromtimestamp(_now() / 1e9, dt.UTC)
 
 
 def keep_time() -> None:
