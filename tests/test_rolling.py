@@ -34,7 +34,13 @@ from tests.test_live import heard, socket
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
 
 # What Chromium and htmx note of a socket that is not there yet.
-NOT_THERE = ["WebSocket connection", "[object Event]"]
+NOT_THERE = [
+    "WebSocket connection",
+    "[object Event]",
+    "net::ERR_CONNECTION_REFUSED",  # a refresh that was due when its process went
+    "htmx:afterRequest",
+    "htmx:sendError",
+]
 
 LOCKED = (
     "SELECT 1 FROM pg_stat_activity "
