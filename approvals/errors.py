@@ -59,6 +59,10 @@ class Stale(Conflict):
     """This page shows an older state of the review."""
 
 
+class Held(Conflict):
+    """Somebody else has this case."""
+
+
 class TooLate(Conflict):
     """Too late to undo: the decision is being applied."""
 

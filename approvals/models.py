@@ -4,6 +4,7 @@ import uuid
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchQuery, SearchVector, SearchVectorField
 from django.db import models
@@ -11,6 +12,7 @@ from django.db.models import F, Q
 from django.db.models.fields.tuple_lookups import TupleGreaterThan
 from django.db.models.functions import Now
 from django.urls import reverse
+from django.utils import timezone
 
 # Postgres would read the end of "demo-0042" as the number -42.
 _PARTED_ID = models.Func(
@@ -22,9 +24,22 @@ _PARTED_ID = models.Func(
 )
 
 
+_NOT_PUT_OFF = Q(snoozed_until=None) | Q(snoozed_until__lte=Now())
+
+
 class ReviewQuerySet(models.QuerySet["Review"]):
     def waiting(self) -> "ReviewQuerySet":
         return self.filter(status=Review.Status.WAITING)
+
+    def awake(self) -> "ReviewQuerySet":
+        """Waiting, and not put off to later."""
+        return self.waiting().filter(_NOT_PUT_OFF)
+
+    def free_for(self, user: Any) -> "ReviewQuerySet":
+        """Those that nobody else holds, nor is meant to decide."""
+        unheld = Q(claimed_until=None) | Q(claimed_until__lte=Now()) | Q(claimed_by=user)
+        group = Q(assigned_group=None) | Q(assigned_group__in=user.groups.all())
+        return self.filter(unheld, group, Q(assigned_to=None) | Q(assigned_to=user))
 
     def listed(self) -> "ReviewQuerySet":
         """For lists: without the snapshot, which may be megabytes."""
@@ -50,6 +65,17 @@ class ReviewQuerySet(models.QuerySet["Review"]):
         return self.filter(
             search=SearchQuery(" & ".join(terms), config="simple", search_type="raw")
         )
+
+
+def _person(**options: Any) -> Any:
+    """A column that names a person; people who have acted are never deleted."""
+    return models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        related_name="+",
+        db_index=False,
+        **options,
+    )
 
 
 class Review(models.Model):
@@ -95,6 +121,23 @@ class Review(models.Model):
     captured_at = models.DateTimeField(auto_now_add=True)
     snapshot = models.JSONField()
     digest = models.CharField(max_length=64)
+    # What reviews.toml takes from the state for lists: its topics, and when an answer is due.
+    tags = ArrayField(models.TextField(), default=list, db_default=[])
+    deadline = models.DateTimeField(null=True)
+    # The claim: a short lease of one person, so that two do not edit one draft. In the row itself,
+    # so that *Next* can lock, skip and take in one statement.
+    claimed_by = _person(null=True)
+    claimed_until = models.DateTimeField(null=True)
+    claim_asked_by = _person(null=True)
+    claim_asked_at = models.DateTimeField(null=True)
+    # Whom it is meant for, if for anybody: a person, a group, or both.
+    assigned_to = _person(null=True)
+    assigned_group = models.ForeignKey(
+        "auth.Group", on_delete=models.SET_NULL, related_name="+", null=True, db_index=False
+    )
+    # Put off for everybody until then.
+    snoozed_by = _person(null=True)
+    snoozed_until = models.DateTimeField(null=True)
     search = models.GeneratedField(
         expression=SearchVector("title", "who", "excerpt", _PARTED_ID, "graph", config="simple"),
         output_field=SearchVectorField(),
@@ -133,6 +176,22 @@ class Review(models.Model):
                 condition=Q(status="stalled"),
             ),
             GinIndex(fields=["search"], name="review_search", condition=Q(status="waiting")),
+            models.Index(
+                fields=["claimed_until"],
+                name="review_claimed",
+                condition=Q(claimed_until__isnull=False),
+            ),
+            models.Index(
+                fields=["snoozed_until"],
+                name="review_snoozed",
+                condition=Q(snoozed_until__isnull=False),
+            ),
+            models.Index(
+                fields=["assigned_to", "waiting_since", "id"],
+                name="review_assigned",
+                condition=Q(status="waiting", assigned_to__isnull=False),
+            ),
+            models.Index(fields=["captured_at"], name="review_arrived"),
         ]
 
     def __str__(self) -> str:
@@ -140,6 +199,16 @@ class Review(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("review", args=[self.pk])
+
+    def holder_at(self, now: Any) -> Any:
+        """Who holds it then; None when nobody does, or their lease has run out."""
+        held = self.claimed_until is not None and self.claimed_until > now
+        return self.claimed_by if held else None
+
+    @property
+    def holder(self) -> Any:
+        """Who holds it, to be shown. By this process's clock: what guards asks the database's."""
+        return self.holder_at(timezone.now())
 
     @property
     def values(self) -> dict[str, Any]:
@@ -240,6 +309,8 @@ class Decision(models.Model):
                 name="decision_applied",
                 condition=~Q(checkpoint_applied=""),
             ),
+            models.Index(fields=["decided_at"], name="decision_by_time"),
+            models.Index(fields=["actor", "decided_at"], name="decision_by_actor"),
         ]
 
     def __str__(self) -> str:
@@ -290,6 +361,15 @@ class AuditEntry(models.Model):
         DELETED = "deleted"
         FORKED = "forked"
         FORK_SEEN = "fork_seen"
+        CLAIMED = "claimed"
+        RELEASED = "released"
+        ASKED_FOR = "asked_for"
+        TAKEN_OVER = "taken_over"
+        ASSIGNED = "assigned"
+        SNOOZED = "snoozed"
+        WOKEN = "woken"
+        NOTED = "noted"
+        SETTINGS = "settings"  # saved replies and shared views: what others see as well
 
     at = models.DateTimeField(db_default=Now())
     actor = models.ForeignKey(
@@ -330,3 +410,165 @@ class ThreadChange(models.Model):
 
     def __str__(self) -> str:
         return self.thread_id
+
+
+class Draft(models.Model):
+    """What a person has written in a review's form and not sent. Outlives tab, session and claim.
+
+    `version` counts its saves: a tab that saves over a version it has not seen is told, and what it
+    sent is kept as a revision.
+    """
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    review = models.ForeignKey(Review, on_delete=models.CASCADE, related_name="drafts")
+    fields = models.JSONField(default=dict)  # the form's names and texts, where they differ
+    digest = models.CharField(max_length=64)  # of the review as it was shown
+    tab = models.UUIDField()  # the browser tab that wrote this version
+    version = models.PositiveIntegerField(default=1)
+    saved_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["user", "review"], name="draft_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} on {self.review_id}, version {self.version}"
+
+
+class DraftRevision(models.Model):
+    """An earlier state of a draft, to go back to."""
+
+    draft = models.ForeignKey(Draft, on_delete=models.CASCADE, related_name="revisions")
+    fields = models.JSONField(default=dict)
+    version = models.PositiveIntegerField()
+    tab = models.UUIDField()
+    saved_at = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+
+    def __str__(self) -> str:
+        return f"version {self.version} of {self.draft_id}"
+
+
+class SavedReply(models.Model):
+    """A text that people put into replies; `{{customer.name}}` stands for a field of the state."""
+
+    title = models.TextField()
+    text = models.TextField()
+    graph = models.TextField(blank=True)  # "" serves every queue
+    # None: everybody's in the queue; else this person's own.
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", null=True
+    )
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["title", "id"]
+        verbose_name_plural = "saved replies"
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class SavedView(models.Model):
+    """A way to look at the queue, under a name: what is filtered, and how it is sorted."""
+
+    name = models.TextField()
+    query = models.TextField()  # as in the queue's address
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    shared = models.BooleanField(default=False)  # with everybody
+
+    class Meta:
+        ordering: ClassVar = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Note(models.Model):
+    """A word among colleagues about a review. The customer and the agent never see it."""
+
+    review = models.ForeignKey(Review, on_delete=models.CASCADE, related_name="notes")
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    text = models.TextField()
+    at = models.DateTimeField(db_default=Now())
+    mentioned = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, related_name="+", through="Mention"
+    )
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+
+    def __str__(self) -> str:
+        return self.text[:60]
+
+
+class Mention(models.Model):
+    """Somebody was named in a note; `seen_at` is when they looked at that review."""
+
+    note = models.ForeignKey(Note, on_delete=models.CASCADE, related_name="mentions")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    seen_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["note", "user"], name="mention_once")
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["user"], name="mention_unseen", condition=Q(seen_at=None))
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in {self.note_id}"
+
+
+class Presence(models.Model):
+    """A browser tab that has a review open, as it last said. Forgotten when it falls silent."""
+
+    class Doing(models.TextChoices):
+        READING = "reading"
+        EDITING = "editing"
+
+    tab = models.UUIDField(primary_key=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    review = models.ForeignKey(Review, on_delete=models.CASCADE, related_name="presences")
+    doing = models.TextField(choices=Doing, default=Doing.READING)
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.user_id} {self.doing} {self.review_id}"
+
+
+class Profile(models.Model):
+    """How a person wants the console to be."""
+
+    class Theme(models.TextChoices):
+        SYSTEM = ""
+        LIGHT = "light"
+        DARK = "dark"
+
+    class Density(models.TextChoices):
+        EXCERPT = ""  # three lines a row
+        TWO = "two"
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="profile", primary_key=True
+    )
+    theme = models.TextField(choices=Theme, default=Theme.SYSTEM, blank=True)
+    density = models.TextField(choices=Density, default=Density.EXCERPT, blank=True)
+    language = models.TextField(blank=True)  # "" follows the browser
+    keys_on = models.BooleanField(default=True)  # WCAG 2.1.4
+    keys = models.JSONField(default=dict)  # action: key, where it is not the usual one
+    notify = models.BooleanField(default=False)  # desktop notifications of new cases
+    sound = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return str(self.user_id)

@@ -24,6 +24,15 @@ _SAID = {
     _A.DELETED: "{who} deleted the thread",
     _A.FORKED: "{who} ran it again {note}",
     _A.FORK_SEEN: "The thread forked",
+    _A.CLAIMED: "{who} took it on",
+    _A.RELEASED: "{who} handed it back",
+    _A.ASKED_FOR: "{who} asked to take it over",
+    _A.TAKEN_OVER: "{who} took it over",
+    _A.ASSIGNED: "{who} assigned it {note}",
+    _A.SNOOZED: "{who} put it off {note}",
+    _A.WOKEN: "It came back to the queue",
+    _A.NOTED: "{who} left a note",
+    _A.SETTINGS: "{who} changed {note}",
 }
 # What a person did, after their name; and the same as the beginning of a sentence.
 _DID = {

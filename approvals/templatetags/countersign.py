@@ -73,6 +73,11 @@ register.filter("ns_path", ns_path)
 
 
 @register.filter
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+@register.filter
 def get(mapping: Any, key: str) -> Any:
     return mapping.get(key) if isinstance(mapping, dict) else None
 

@@ -1,5 +1,16 @@
-// Nudges, the undo strip, and text that survives a reload. Everything works without it.
+// What every page needs: nudges, refreshes, and words for screen readers. Everything works without.
 "use strict";
+
+// Read out, whether or not anything on the page changes.
+function say(text) {
+  document.getElementById("announce").textContent = text;
+}
+
+// A case has come onto the screen, with the page or after it: its scripts begin on `event.detail`.
+// The one before it hears "countersign:leaving", and saves what it has.
+function shown(root) {
+  document.dispatchEvent(new CustomEvent("countersign:shown", { detail: root }));
+}
 
 // The socket says which reviews changed; what changed is asked for over HTTP by hx-get.
 document.addEventListener("htmx:wsBeforeMessage", (event) => {
@@ -131,5 +142,6 @@ function begin() {
   const form = document.getElementById("decide");
   if (form) keepDraft(form);
 }
+document.addEventListener("countersign:shown", begin);
 // Deferred scripts run before this event; htmx, which came first, has then read the page.
-document.addEventListener("DOMContentLoaded", begin);
+document.addEventListener("DOMContentLoaded", () => shown(document.body));

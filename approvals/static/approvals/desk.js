@@ -1,0 +1,2 @@
+// Who else is here: claims, presence, notes.
+"use strict";

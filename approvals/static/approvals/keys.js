@@ -1,0 +1,2 @@
+// Keys, the sheet that lists them, and the palette.
+"use strict";
