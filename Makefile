@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-reset test lint browser faults repeats bench shots lock clean
+.PHONY: demo demo-reset test lint browser faults repeats bench shots messages lock clean
 
 demo: .venv/installed
 	@$(BIN)/python manage.py demo
@@ -29,21 +29,29 @@ faults: .venv/installed
 	$(BIN)/python -m tests.faults $(FAULTS)
 
 # Tests of `make test` at length: 100 repetitions of every job, POST and stale form, 100 random
-# graphs. About ten minutes.
+# graphs, each shape of pause at each durability. About ten minutes.
 repeats: .venv/installed
-	COUNTERSIGN_REPEATS=100 COUNTERSIGN_EXAMPLES=100 $(BIN)/python -m pytest --timeout 1800 tests/test_never_unseen.py tests/test_random_graphs.py
+	COUNTERSIGN_REPEATS=100 COUNTERSIGN_EXAMPLES=100 $(BIN)/python -m pytest --timeout 1800 tests/test_never_unseen.py tests/test_random_graphs.py tests/test_every_pause.py
 
 # What pages and capture cost, as ratios to an empty page of the same server.
 bench: .venv/installed
-	$(BIN)/python -m pytest -s --timeout 900 tests/bench_pages.py
+	$(BIN)/python -m pytest -s --timeout 900 tests/bench_pages.py tests/bench_flow.py tests/bench_next.py
 
 # The README's pictures, of a demo that runs: PORT=… make shots
 shots: .venv/installed browser
 	$(BIN)/python -m docs.screenshots --only edited question-edited
 
+# The catalogues of translations, brought up to date with the sources; what is new is to be written.
+messages: .venv/installed
+	$(BIN)/python -m tests.messages
+
 # Playwright's own Chromium where it can be had, else the system's.
 browser: .venv/installed
 	@$(BIN)/python -m tests.browser
+
+# A reviewer's five minutes by keyboard, of a demo that runs, as a Playwright trace.
+recording: .venv/installed browser
+	$(BIN)/python -m docs.five_minutes
 
 lock:
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock

@@ -1,12 +1,14 @@
 #!/usr/bin/env python
 """Countersign's commands. Every failure that an operator can cause ends in one readable line."""
 
+import gc
 import os
 import sys
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
+    gc.disable()  # nothing of what is imported is garbage, and there is much of it
     from console.failures import one_line
 
     work_directly(sys.argv[1:2])

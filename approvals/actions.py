@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.db import OperationalError, connection, transaction
 from django.db.models.functions import Now
+from django.utils import translation
 from procrastinate.contrib.django import app as queue
 from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg.errors import LockNotAvailable
 
-from approvals import audit, ids
+from approvals import audit, claims, ids
 from approvals.answering import forget_errors
 from approvals.answers import Effect, Order, effect
 from approvals.applying import rehearse
@@ -27,6 +29,7 @@ from approvals.errors import (
     AlreadyDecided,
     ApprovalError,
     Conflict,
+    Held,
     Invalid,
     Moved,
     NotAllowed,
@@ -44,6 +47,7 @@ from approvals.update import Update
 from graphs.registry import Graph, ReviewSettings
 
 RESUME_TASK = "approvals.resume"
+SNOOZE = ["snoozed_by", "snoozed_until"]
 LOOKED = [AuditEntry.Action.OPENED, AuditEntry.Action.DECIDED, AuditEntry.Action.UNDONE]
 LOOKED_LATELY = dt.timedelta(minutes=30)
 LOST_AFTER = dt.timedelta(seconds=10)
@@ -61,7 +65,7 @@ def open_review(actor: Actor, review: Review) -> None:
 
 def refuse(actor: Actor, error: ApprovalError, **details: Any) -> None:
     """Records an attempt that was refused, with what the person had written."""
-    audit.record(actor, AuditEntry.Action.REFUSED, note=clean(str(error)), **details)
+    audit.record(actor, AuditEntry.Action.REFUSED, note=clean(error.recorded), **details)
 
 
 # A person decides
@@ -90,7 +94,8 @@ def refusing(actor: Actor, **about: Any) -> Iterator[None]:
     """
     try:
         ids.keep_time()
-        with transaction.atomic():
+        # What is recorded is in English, whoever acts: see approvals/sentences.py.
+        with translation.override(settings.LANGUAGE_CODE), transaction.atomic():
             with connection.cursor() as cursor:
                 # The latter also as a startup option, which a pooler would refuse.
                 cursor.execute(
@@ -137,6 +142,9 @@ def _guard(actor: Actor, review: Review, order: Order) -> None:
         raise Moved(review.ended_because or moved_words(review))
     if (order.digest, order.checkpoint_id) != (review.digest, review.checkpoint_id):
         raise Stale
+    held = claims.holder(review, database_now()) if review.claimed_until else None
+    if held is not None and held.pk != actor.user.pk:
+        raise Held(f"{claims.name_of(held)} has this case.")
 
 
 def stands(review: Review) -> bool:
@@ -169,7 +177,9 @@ def _decide(actor: Actor, review: Review, order: Order) -> Decision:
         apply_after=now + dt.timedelta(seconds=graph.review.undo_window),
     )
     review.status = Review.Status.DECIDED
-    review.save(update_fields=["status"])
+    claims.clear(review)
+    review.snoozed_by = review.snoozed_until = None
+    review.save(update_fields=["status", *claims.FIELDS, *SNOOZE])
     audit.record(
         actor,
         AuditEntry.Action.DECIDED,
@@ -254,7 +264,9 @@ def _undo(actor: Actor, decision: Decision) -> Decision:
     decision.state, decision.ended_at = State.UNDONE, database_now()
     decision.save(update_fields=["state", "ended_at"])
     review.status = _open_status(review.kind)
-    review.save(update_fields=["status"])
+    if Policy(actor.user).may_decide(review):  # to go on with; nobody can have claimed it meanwhile
+        review.claimed_by, review.claimed_until = actor.user, database_now() + claims.LEASE
+    review.save(update_fields=["status", *claims.FIELDS])
     audit.record(actor, AuditEntry.Action.UNDONE, decision=decision)
     if not stands(review):
         _leave(review, moved_words(review))
@@ -624,7 +636,9 @@ def _refresh(review: Review, pause: Pause) -> None:
         return
     for name in (*stale, "snapshot"):
         setattr(review, name, pause.shown[name])
-    review.save(update_fields=[*stale, "snapshot"])
+    if "digest" in stale:  # not what was put off
+        review.snoozed_by = review.snoozed_until = None
+    review.save(update_fields=[*stale, "snapshot", *SNOOZE])
     _record_open(review, f", read again: {', '.join(sorted(stale))}")
     nudge(review.pk, review.graph)
 
@@ -651,7 +665,9 @@ def _reopen(review: Review) -> None:
 def _leave(review: Review, because: str) -> None:
     review.status = Review.Status.SUPERSEDED
     review.ended_because = because
-    review.save(update_fields=["status", "ended_because"])
+    claims.clear(review)
+    review.snoozed_by = review.snoozed_until = None
+    review.save(update_fields=["status", "ended_because", *claims.FIELDS, *SNOOZE])
     audit.record(
         CAPTURE,
         AuditEntry.Action.MOVED,

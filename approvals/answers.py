@@ -15,7 +15,7 @@ from graphs.registry import Answer, Compiled, Graph, subgraph
 
 Action = Decision.Action
 STATIC = (Action.APPROVE, Action.REJECT, Action.SEND_BACK, Action.RESPOND)
-WORDS_FOR = {
+WORDS_FOR = {  # see approvals/sentences.py
     Action.REJECT: "Say why you reject it: the reason goes on record with the decision.",
     Action.SEND_BACK: "Say what should be different: the agent drafts again by what you write.",
     Action.RESPOND: "Write the answer that should stand in for the agent's.",

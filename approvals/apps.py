@@ -1,3 +1,5 @@
+import gc
+
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
@@ -9,3 +11,5 @@ class ApprovalsConfig(AppConfig):
         from approvals import checks, install, signals  # noqa: F401
 
         post_migrate.connect(install.after_migrate, sender=self)
+        gc.freeze()  # manage.py switched it off for the imports
+        gc.enable()

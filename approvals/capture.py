@@ -26,6 +26,7 @@ from approvals.questions import read
 from approvals.registry import registry
 from approvals.savers import JoiningSaver, joined, raw_connection
 from approvals.snapshots import bounded, snapshot
+from approvals.tagging import deadline_of, tags_of
 from approvals.threads import lock_thread, note_all_threads, note_later
 from approvals.tolerant import reading, tolerant
 from graphs.registry import Graph
@@ -317,14 +318,19 @@ def asked(pause: dict[str, Any]) -> str:
     return question.text or as_text(question.value)
 
 
-def _columns(graph: Graph, shown: dict[str, Any], thread_id: str) -> dict[str, str]:
+def _columns(graph: Graph, shown: dict[str, Any], thread_id: str) -> dict[str, Any]:
     review = graph.review
+    since = dt.datetime.fromisoformat(shown["created_at"])
     values = {**(shown.get("around") or {}), **shown["values"]}
     return {
         "title": fill(review.title, values) or thread_id[:200],
         "who": _text(pick(values, review.who))[:200],
         "risk": _text(pick(values, review.risk))[:50],
         "excerpt": excerpt(_text(pick(values, review.response)), 200) if review.response else "",
+        "tags": tags_of(pick(values, review.tags)) if review.tags else [],
+        "deadline": deadline_of(
+            pick(values, review.deadline) if review.deadline else None, since, review.respond_within
+        ),
     }
 
 

@@ -9,7 +9,7 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.conf import settings
 from procrastinate.contrib.django.utils import connector_params
 
-from approvals.events import Nudge, hub
+from approvals.events import PRESENCE, Nudge, hub
 from approvals.policies import Policy
 
 NOT_SIGNED_IN = 4401
@@ -17,7 +17,10 @@ GATHER = 0.05  # seconds in which nudges of a burst become one message
 
 
 class NudgeConsumer(AsyncJsonWebsocketConsumer):
-    """Sends `{"reviews": [ids], "refresh": bool}` for the queues that its person sees."""
+    """Sends `{"reviews": [ids], "refresh": bool}` for the queues that its person sees.
+
+    Where only who looks at them has changed: `"presence": [ids]`.
+    """
 
     async def connect(self) -> None:
         user = self.scope.get("user")
@@ -27,6 +30,7 @@ class NudgeConsumer(AsyncJsonWebsocketConsumer):
             return
         self.policy = await database_sync_to_async(_policy)(user)
         self.pending: set[int] = set()
+        self.presences: set[int] = set()
         self.refresh = False
         self.wake = asyncio.Event()
         await self.accept()
@@ -48,7 +52,8 @@ class NudgeConsumer(AsyncJsonWebsocketConsumer):
         if nudge.get("refresh"):
             self.refresh = True
         elif self.policy.sees_queue(nudge["graph"]):
-            self.pending.add(nudge["review"])
+            about = nudge.get("about")
+            (self.presences if about == PRESENCE else self.pending).add(nudge["review"])
         else:
             return
         self.wake.set()
@@ -60,7 +65,9 @@ class NudgeConsumer(AsyncJsonWebsocketConsumer):
             self.wake.clear()
             reviews, self.pending = sorted(self.pending), set()
             refresh, self.refresh = self.refresh, False
-            await self.send_json({"reviews": reviews, "refresh": refresh})
+            presences, self.presences = sorted(self.presences), set()
+            who = {"presence": presences} if presences else {}
+            await self.send_json({"reviews": reviews, "refresh": refresh, **who})
 
 
 def _policy(user: Any) -> Policy:

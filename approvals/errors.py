@@ -1,6 +1,7 @@
 """What can go wrong with a reviewer's request. The docstring is the message, unless one is given.
 
-A leaf: the pages turn these into answers, the actions raise them.
+A leaf: the pages turn these into answers, the actions raise them. The message is English, as it
+is recorded; shown, it is in the reader's language.
 """
 
 import re
@@ -8,6 +9,8 @@ import re
 import psycopg
 from django.db import InterfaceError, OperationalError
 from procrastinate.exceptions import ConnectorException
+
+from approvals.sentences import told
 
 # Postgres gone, a deadlock, a timeout: whatever was under way can be tried again as it is.
 # LangGraph's savers raise psycopg's own errors, the ORM Django's, Procrastinate its own.
@@ -36,7 +39,11 @@ class ApprovalError(Exception):
     """Something went wrong."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip())
+        self.recorded = message or (type(self).__doc__ or "").strip()
+        super().__init__(self.recorded)
+
+    def __str__(self) -> str:
+        return told(self.recorded)
 
 
 class Invalid(ApprovalError):

@@ -22,14 +22,26 @@ Nudge = dict[str, Any]
 REFRESH: Nudge = {"refresh": True}
 
 
-def payload(review_id: int, graph: str) -> str:
-    return json.dumps({"review": review_id, "graph": graph[:200]})
+PRESENCE = "presence"
+
+
+def payload(review_id: int, graph: str, **more: str) -> str:
+    return json.dumps({"review": review_id, "graph": graph[:200], **more})
 
 
 def nudge(review_id: int, graph: str) -> None:
     """Tells every open page that a review changed, if and when this transaction commits."""
+    _notify(payload(review_id, graph))
+
+
+def nudge_presence(review_id: int, graph: str) -> None:
+    """The same of who looks at it, which changes nothing of the review."""
+    _notify(payload(review_id, graph, about=PRESENCE))
+
+
+def _notify(said: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload(review_id, graph)])
+        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, said])
 
 
 class Hub:

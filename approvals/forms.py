@@ -5,20 +5,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from approvals import schema_form
 from approvals.answers import STATIC, WORDS_FOR, Order, editable, level_of
 from approvals.models import Decision, Review
 from approvals.plain import as_text
 from approvals.schema_form import Reading, TypedField
+from approvals.sentences import told
 from approvals.storable import Refused, one_newline, refuse_broken_text
+from approvals.wording import number
 from graphs.fields import coerce, schema_of
 from graphs.registry import Graph
 
 EDIT = "edit."
 TEXT = "text."
 SAYING = [action for action in STATIC if action != Decision.Action.APPROVE]
-UNKNOWN = "There is no such action. Nothing was recorded."
+UNKNOWN = gettext_lazy("There is no such action. Nothing was recorded.")
 
 
 class TextField(forms.CharField):
@@ -42,9 +46,10 @@ class TextField(forms.CharField):
 
 def _fault(text: str, limit: int) -> str:
     if not text.strip():
-        return "This is empty. Write what should be sent, or go back to the draft."
+        return _("This is empty. Write what should be sent, or go back to the draft.")
     if len(text) > limit:
-        return f"This has {len(text):,} characters; at most {limit:,} can be sent. Shorten it."
+        said = _("This has %(length)s characters; at most %(limit)s can be sent. Shorten it.")
+        return said % {"length": number(len(text)), "limit": number(limit)}
     try:
         refuse_broken_text(text)
     except Refused as wrong:
@@ -72,11 +77,13 @@ class DecideForm(forms.Form):
         graph: Graph | None,
         data: Any | None = None,
         drafts: dict[str, Any] | None = None,
+        kept: Mapping[str, str] | None = None,
     ) -> None:
+        """`drafts` are values of the state's fields, `kept` texts as they were typed."""
         self.review, self.graph = review, graph
         self.settings = graph.review if graph else None
         self.editable = editable(graph, review) if graph else []
-        self.drafts = drafts or {}
+        self.drafts, self.typed_before = drafts or {}, kept or {}
         super().__init__(data, initial=self._initial())
         limit = self.settings.max_length if self.settings else 0
         if self.response:
@@ -93,6 +100,7 @@ class DecideForm(forms.Form):
             "key": uuid.uuid4(),
             EDIT + self.response: self.original if drafted is None else drafted,
             **{name: text for name, text in self.drafts.items() if name.startswith(TEXT)},
+            **self.typed_before,
         }
 
     @property
@@ -145,22 +153,24 @@ class DecideForm(forms.Form):
         data: Mapping[str, Any] = self.data
         if not self.is_bound and name in self.drafts:
             data = schema_form.filled(EDIT + name, schema, original, self.drafts[name])
+        if not self.is_bound:
+            data = {**data, **self.typed_before}
         return schema_form.read(EDIT + name, schema, original, data)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if name := self.forbidden:
             raise forms.ValidationError(
-                f"“{name[:80]}” may not be edited here. Nothing was recorded."
+                _("“%(name)s” may not be edited here. Nothing was recorded.") % {"name": name[:80]}
             )
         if self.is_bound and not (cleaned.get("digest") and cleaned.get("key")):
-            raise forms.ValidationError("The form is incomplete. Open the review again.")
+            raise forms.ValidationError(_("The form is incomplete. Open the review again."))
         action = cleaned.get("action") or Decision.Action.APPROVE
         if action == Decision.Action.APPROVE:
             return {**cleaned, "action": action, "edits": self._edits()}
         self.errors.pop(EDIT + self.response, None)  # what is not sent need not be fit for it
         if not self.said(action).strip():
-            self.add_error(TEXT + action, WORDS_FOR[Decision.Action(action)])
+            self.add_error(TEXT + action, told(WORDS_FOR[Decision.Action(action)]))
         return {**cleaned, "action": action, "edits": self._changed()}
 
     @property
@@ -181,7 +191,9 @@ class DecideForm(forms.Form):
             try:
                 self._check(name, value)
             except ValueError as error:
-                self.add_error(EDIT + name if name == self.response else None, f"{name}: {error}")
+                self.add_error(
+                    EDIT + name if name == self.response else None, f"{name}: {told(str(error))}"
+                )
         return found
 
     def _changed(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from django.db import connection
+from django.utils.translation import gettext as _
 from langgraph.types import StateSnapshot
 
 from approvals.changes import Change, changes
@@ -242,8 +243,8 @@ class Step:
     def by(self) -> str:
         """Who wrote it, in words, or what it did."""
         if self.source == "update":
-            return "decision" if self.decision_id else "another program"
-        return {"input": "starts a run", "fork": "runs again"}.get(self.source, "")
+            return _("decision") if self.decision_id else _("another program")
+        return {"input": _("starts a run"), "fork": _("runs again")}.get(self.source, "")
 
     @property
     def said(self) -> str:
@@ -251,17 +252,21 @@ class Step:
         if self.wrote:
             return ", ".join(self.wrote)
         if self.kind in ("fork", "replay") and self.from_step is not None:
-            return f"{'copy of' if self.is_copy else 'from'} step {self.from_step}"
+            said = _("copy of step %(step)s") if self.is_copy else _("from step %(step)s")
+            return said % {"step": self.from_step}
         return self.by or self.source
 
     @property
     def place(self) -> str:
         """What the drawing beside it shows, for those who cannot see it."""
-        words = "current line" if self.current else f"abandoned branch {self.branch}"
+        branch = _("abandoned branch %(number)s") % {"number": self.branch}
+        words = _("current line") if self.current else branch
         if self.from_step is None:
             return words
-        verb = {"replay": "replayed"}.get(self.kind, "copied" if self.is_copy else "forked")
-        return f"{words}, {verb} from step {self.from_step}"
+        made = _("copied") if self.is_copy else _("forked")
+        verb = _("replayed") if self.kind == "replay" else made
+        said = _("%(line)s, %(verb)s from step %(step)s")
+        return said % {"line": words, "verb": verb, "step": self.from_step}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from approvals import actions
@@ -29,14 +30,16 @@ def _shown(found: Review, one: str, other: str) -> dict[str, Any]:
     """The comparison, or what to do instead."""
     graph = registered(found.graph)
     if graph is None:
-        return {"problem": "The history needs the graph, and no graph of this name is registered."}
+        return {
+            "problem": _("The history needs the graph, and no graph of this name is registered.")
+        }
     if head(found.thread_id, found.checkpoint_ns) is None:
-        return {"problem": "The thread has no checkpoints any more: it was deleted."}
+        return {"problem": _("The thread has no checkpoints any more: it was deleted.")}
     if not one or not other:
-        return {"problem": "Choose two checkpoints in the history, then press Compare."}
+        return {"problem": _("Choose two checkpoints in the history, then press Compare.")}
     compared = comparison(found, graph, one, other)
     if compared is None:
         raise Http404
     if one == other:
-        return {"problem": "That is one checkpoint twice. Choose two different ones."}
+        return {"problem": _("That is one checkpoint twice. Choose two different ones.")}
     return {"compared": compared}

@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
 
 from approvals.errors import AWAY
 
@@ -20,12 +21,16 @@ def problem(
 
 @login_not_required
 def bad_request(request: HttpRequest, exception: Any = None) -> HttpResponse:
-    return problem(400, "This request cannot be read", "Go back, reload the page and try again.")
+    return problem(
+        400, _("This request cannot be read"), _("Go back, reload the page and try again.")
+    )
 
 
 @login_not_required
 def forbidden(request: HttpRequest, exception: Any = None) -> HttpResponse:
-    return problem(403, "Not allowed", "This is for other accounts. An admin can change that.")
+    return problem(
+        403, _("Not allowed"), _("This is for other accounts. An admin can change that.")
+    )
 
 
 @login_not_required
@@ -33,9 +38,11 @@ def out_of_date(request: HttpRequest, reason: str = "") -> HttpResponse:
     """A form without a valid CSRF token: mostly one that waited through a sign-out."""
     return problem(
         403,
-        "This form is out of date",
-        "It was made before you last signed in. Nothing was recorded, and what you wrote is below. "
-        "Open the page again, then send it.",
+        _("This form is out of date"),
+        _(
+            "It was made before you last signed in. Nothing was recorded, and what you wrote is "
+            "below. Open the page again, then send it."
+        ),
         kept=written(request),
     )
 
@@ -44,8 +51,11 @@ def signed_out(request: HttpRequest) -> HttpResponse:
     """A text that was sent after the session had ended: kept, and the way back."""
     return problem(
         401,
-        "You are signed out",
-        "Nothing was recorded. What you wrote is below: copy it, sign in, and open the case again.",
+        _("You are signed out"),
+        _(
+            "Nothing was recorded. What you wrote is below: copy it, sign in, and open the case "
+            "again."
+        ),
         kept=written(request),
     )
 
@@ -54,8 +64,11 @@ def signed_out(request: HttpRequest) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
     return problem(
         404,
-        "There is no such page for you",
-        "It may have gone, or belong to a queue that you are not in. An admin can add you to it.",
+        _("There is no such page for you"),
+        _(
+            "It may have gone, or belong to a queue that you are not in. An admin can add you to "
+            "it."
+        ),
     )
 
 
@@ -65,18 +78,20 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if isinstance(sys.exc_info()[1], AWAY):
         return problem(
             503,
-            "The database did not answer",
-            "What you wrote is below. Send this page again in a moment: if it was recorded after "
-            "all, it counts once."
+            _("The database did not answer"),
+            _(
+                "What you wrote is below. Send this page again in a moment: if it was recorded "
+                "after all, it counts once."
+            )
             if request.method == "POST"
-            else "Nothing was lost. Reload this page in a moment.",
+            else _("Nothing was lost. Reload this page in a moment."),
             kept=written(request),
             **{"Retry-After": "5"},
         )
     return problem(
         500,
-        "Something broke on our side",
-        "It was logged. If you were deciding, open the review again to see what was recorded.",
+        _("Something broke on our side"),
+        _("It was logged. If you were deciding, open the review again to see what was recorded."),
         kept=written(request),
     )
 

@@ -3,6 +3,9 @@
 from functools import cached_property
 from typing import Any
 
+from django.contrib.auth import get_user_model
+from django.db.models import Q
+
 from approvals.models import AuditEntry, Decision, Review, ReviewQuerySet
 from approvals.registry import registry
 
@@ -43,6 +46,11 @@ class Policy:
         return [graph.id for graph in registry()] if self.sees_all else self.queues
 
     @property
+    def sees_overview(self) -> bool:
+        """Members of a queue see their own queues'."""
+        return self.sees_all or bool(self.queues)
+
+    @property
     def sees_audit(self) -> bool:
         return self.sees_all
 
@@ -62,6 +70,10 @@ class Policy:
         """Whether the person may decide reviews of this queue; not whether this one still waits."""
         return not self.is_auditor and review.pause_is_known and review.graph in self.queues
 
+    def may_arrange(self, review: Review) -> bool:
+        """Whether the person may assign a review or put it off: who may decide it, and admins."""
+        return self.may_decide(review) or (self.tends_runs and review.pause_is_known)
+
     @property
     def tends_runs(self) -> bool:
         """Whether the person may continue, end, delete and fork runs."""
@@ -74,3 +86,13 @@ class Policy:
 
     def may_retry(self, decision: Decision) -> bool:
         return self.may_decide(decision.review) or self.tends_runs
+
+
+def people_who_see(review: Review) -> Any:
+    """The accounts whose `Policy.reviews()` holds this review."""
+    graph = registry().get(review.graph)
+    groups = [AUDITORS]
+    if graph is not None and review.kind != Review.Kind.STALLED:
+        groups.append(graph.review.group)
+    sees = Q(is_superuser=True) | Q(groups__name__in=groups)
+    return get_user_model().objects.filter(sees, is_active=True).distinct()

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
+
 from approvals import schema_form
 from approvals.answers import Order, question_of
 from approvals.changes import Change, changes
@@ -18,13 +21,21 @@ from approvals.models import Decision, Review
 from approvals.questions import Call, Choice, Question, QuestionError, answer
 from approvals.schema_form import Reading, TypedField
 from approvals.schema_reading import parse_json
+from approvals.sentences import told
 from approvals.storable import Refused, one_newline, refuse_broken_text
 from graphs.registry import Graph
 
 ANSWER = "answer"
-CHOOSE = "Choose what to do with this call."
-SAID_NOTHING = "You changed the arguments. Choose Edit to send them, or set them back to approve."
-LABELS = {"approve": "Approve", "edit": "Edit", "reject": "Reject", "respond": "Respond"}
+CHOOSE = noop("Choose what to do with this call.")
+SAID_NOTHING = noop(
+    "You changed the arguments. Choose Edit to send them, or set them back to approve."
+)
+LABELS = {
+    "approve": noop("Approve"),
+    "edit": noop("Edit"),
+    "reject": noop("Reject"),
+    "respond": noop("Respond"),
+}
 
 
 @dataclass
@@ -51,7 +62,7 @@ class CallForm:
 
     @property
     def options(self) -> list[tuple[str, str]]:
-        return [(action, LABELS[action]) for action in self.call.allowed]
+        return [(action, _(LABELS[action])) for action in self.call.allowed]
 
     @cached_property
     def reading(self) -> Reading:
@@ -89,7 +100,7 @@ class CallForm:
         """What the person decided; adds to `errors` what is wrong with it."""
         action, reading = self.chosen, self.reading
         if not action:
-            self.errors.append(CHOOSE)
+            self.errors.append(_(CHOOSE))
         if action == "edit":
             self.errors += [" ".join(wrong) for wrong in reading.errors.values()]
             renamed = self.name if self.name != self.call.name else ""
@@ -99,7 +110,7 @@ class CallForm:
                 self.errors.append(str(wrong))
             return Choice(action, args=reading.value, name=renamed)
         if action == "approve" and reading.changed:
-            self.errors.append(SAID_NOTHING)
+            self.errors.append(_(SAID_NOTHING))
         text = {"reject": self.reason, "respond": self.response}.get(action, "")
         try:
             refuse_broken_text(text)
@@ -110,7 +121,7 @@ class CallForm:
     def kept(self) -> dict[str, str]:
         typed = self.reading.typed.items()
         found = {name.removeprefix(f"{self.prefix}."): text for name, text in typed}
-        found |= {"reason": self.reason, "response": self.response}
+        found |= {_("reason"): self.reason, _("response"): self.response}
         where = f"{self.number}. {self.call.name} "
         return {where + name: text for name, text in found.items() if text.strip()}
 
@@ -121,13 +132,18 @@ class QuestionForm:
     response = ""  # as a DecideForm has it: no text of the state is edited here
 
     def __init__(
-        self, review: Review, graph: Graph, data: Any | None = None, drafts: Any | None = None
+        self,
+        review: Review,
+        graph: Graph,
+        data: Any | None = None,
+        drafts: Any | None = None,
+        kept: Mapping[str, str] | None = None,
     ) -> None:
         self.review, self.graph = review, graph
         self.question: Question = question_of(graph, review)
         self.is_bound = data is not None
-        sent = _one_newline(data) if data is not None else self._drafted(drafts or {})
-        self.data: Mapping[str, Any] = sent
+        before = {**self._drafted(drafts or {}), **(kept or {})}
+        self.data: Mapping[str, Any] = before if data is None else _one_newline(data)
         self.errors: list[str] = []
         self.calls = [
             CallForm(i, call, self.data, []) for i, call in enumerate(self.question.calls)
@@ -187,10 +203,11 @@ class QuestionForm:
 
     def is_valid(self) -> bool:
         if not (self.data.get("digest") and _is_key(self.data.get("key"))):
-            self.errors.append("The form is incomplete. Open the review again.")
+            self.errors.append(_("The form is incomplete. Open the review again."))
             return False
         if name := self.forbidden:
-            self.errors.append(f"“{name[:80]}” is not asked for here. Open the review again.")
+            said = _("“%(name)s” is not asked for here. Open the review again.")
+            self.errors.append(said % {"name": name[:80]})
             return False
         self._choices = (
             tuple(call.choice() for call in self.calls) if self.calls else (self._value(),)
@@ -208,7 +225,7 @@ class QuestionForm:
         except QuestionError as error:
             of_one = self.calls and error.index is not None
             wrong = self.calls[error.index or 0].errors if of_one else self.errors
-            wrong.append(error.message)
+            wrong.append(told(error.message))
 
     def _value(self) -> Choice:
         if self.has_schema:
@@ -256,14 +273,19 @@ class QuestionForm:
         return self.errors
 
 
-SAID = {"approve": "Approved", "edit": "Edited", "reject": "Rejected", "respond": "Answered"}
+SAID = {
+    "approve": noop("Approved"),
+    "edit": noop("Edited"),
+    "reject": noop("Rejected"),
+    "respond": noop("Answered"),
+}
 
 
 def tell(form: QuestionForm, decision: Decision) -> None:
     """Has each call of the form show what was decided of it."""
     for one, choice in zip(form.calls, decision.said.get("choices") or [], strict=False):
         one.decided = {
-            "said": SAID.get(choice["action"], ""),
+            "said": _(SAID[choice["action"]]) if choice["action"] in SAID else "",
             "text": choice["text"],
             "name": choice["name"],
             "changes": _edited(one.call.args, choice),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from approvals.dialects import ACTIONS, DIALECTS, Call, Choice, Schemas
 from approvals.plain import JSON, canonical
-from approvals.schema_words import MAX_SHOWN, fault
+from approvals.schema_words import ARGUMENTS, MAX_SHOWN, fault
 from approvals.schemas import Schema, is_sound
 
 __all__ = [
@@ -214,7 +214,7 @@ def _badly_edited(question: Question, call: Call, choice: Choice) -> str:
         return ""
     if isinstance(call.args, dict) and not isinstance(choice.args, dict):
         return f"The arguments of “{call.name}” must be an object, {{ … }}. {AGAIN}"
-    wrong = fault(choice.args, _schema_of(question, call, choice.name), "The arguments")
+    wrong = fault(choice.args, _schema_of(question, call, choice.name), ARGUMENTS)
     return wrong and f"{wrong} {AGAIN}"
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext
+from django.utils.translation import gettext_noop as noop
 from django.views.decorators.http import require_http_methods, require_safe
 
 from approvals import run_actions
@@ -17,10 +19,10 @@ from approvals.policies import Policy
 from approvals.run_actions import Sight
 
 ASKED = {
-    "continue": "Have this run go on?",
-    "end": "End this run?",
-    "delete": "Delete this thread?",
-    "again": "Run this thread again from here?",
+    "continue": noop("Have this run go on?"),
+    "end": noop("End this run?"),
+    "delete": noop("Delete this thread?"),
+    "again": noop("Run this thread again from here?"),
 }
 ACTS = {
     "continue": run_actions.continue_run,
@@ -103,7 +105,7 @@ def _shown(found: Review, policy: Policy, act: str, checkpoint_id: str) -> dict[
         "section": "stalled" if found.kind == Review.Kind.STALLED else "queue",
         "review": found,
         "act": act,
-        "question": ASKED[act],
+        "question": gettext(ASKED[act]),
         "checkpoint_id": checkpoint_id,
         "key": uuid.uuid4(),
     }

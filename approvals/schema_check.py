@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from django.utils.translation import gettext as _
 from jsonschema.exceptions import ValidationError, best_match
 
 from approvals.plain import canonical
@@ -47,7 +48,7 @@ def _attach(root: TypedField, error: ValidationError) -> None:
         made, path = inner, (path if inner.is_other else path[1:])
     where = ".".join(map(str, path))
     is_absent = error.validator == "required"
-    words = "Fill this in." if is_absent else f"This {predicate(error)}."
+    words = _("Fill this in.") if is_absent else _("This %(wrong)s.") % {"wrong": predicate(error)}
     said = f"{where}: {words}" if where else words
     if said not in made.errors:
         made.errors.append(said)

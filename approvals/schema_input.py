@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from django.forms.utils import flatatt
+from django.utils.formats import number_format
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 
 from approvals.plain import canonical
 from approvals.schemas import Schema, matches, strings
@@ -37,11 +40,16 @@ _BROWSERS = {  # by kind, a browser's own input, and the texts that it does not 
     "time": ("time", re.compile(rf"({CLOCK})?", re.ASCII)),
 }
 _RANGE = {
-    "minimum": "at least {}",
-    "exclusiveMinimum": "more than {}",
-    "maximum": "at most {}",
-    "exclusiveMaximum": "less than {}",
+    "minimum": noop("at least {}"),
+    "exclusiveMinimum": noop("more than {}"),
+    "maximum": noop("at most {}"),
+    "exclusiveMaximum": noop("less than {}"),
 }
+
+
+def counted(number: int) -> str:
+    """With its thousands apart, as the reader's language has them."""
+    return number_format(number, force_grouping=True)
 
 
 class Option(NamedTuple):
@@ -150,17 +158,18 @@ class TypedField:
         return " ".join([said, *self._notes()]).strip()
 
     def _notes(self) -> Iterator[str]:
-        if note := {"lines": "One on each line.", "json": "As JSON."}.get(self.kind):
+        if note := {"lines": _("One on each line."), "json": _("As JSON.")}.get(self.kind):
             yield note
         if self.kind in EXAMPLES and self.input_type == "text":
-            yield f"As {EXAMPLES[self.kind]}."
+            yield _("As %(example)s.") % {"example": EXAMPLES[self.kind]}
         limit = self.schema.get("maxLength")
         if self.kind in ("text", "long") and isinstance(limit, int):
-            yield f"At most {limit:,} characters."
+            yield _("At most %(limit)s characters.") % {"limit": counted(limit)}
         if self.kind in ("integer", "number"):
             yield from _range(self.schema)
         if self.original is MISSING and (default := self.schema.get("default")) is not None:
-            yield f"Left empty: {json.dumps(default, ensure_ascii=False)[:80].strip(chr(34))}."
+            text = json.dumps(default, ensure_ascii=False)[:80].strip(chr(34))
+            yield _("Left empty: %(default)s.") % {"default": text}
 
     def walk(self) -> Iterator["TypedField"]:
         yield self
@@ -170,8 +179,8 @@ class TypedField:
 
 def _range(schema: Schema) -> Iterator[str]:
     limits = [(say, schema.get(key)) for key, say in _RANGE.items()]
-    if said := [say.format(limit) for say, limit in limits if is_number(limit)]:
-        yield " and ".join(said).capitalize() + "."
+    if said := [_(say).format(limit) for say, limit in limits if is_number(limit)]:
+        yield _(" and ").join(said).capitalize() + "."
 
 
 def is_moment(kind: str, text: str) -> bool:

@@ -4,8 +4,19 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from approvals.plain import clean
-from approvals.schema_input import EXAMPLES, INTEGER, MISSING, NUMBER, Option, TypedField, is_moment
+from approvals.schema_input import (
+    EXAMPLES,
+    INTEGER,
+    MISSING,
+    NUMBER,
+    Option,
+    TypedField,
+    counted,
+    is_moment,
+)
 from approvals.storable import (
     TOO_DEEP,
     TOO_LARGE,
@@ -43,10 +54,11 @@ def parse_json(text: str) -> Any:
     except Refused:
         raise
     except json.JSONDecodeError as error:
-        raise Refused(
-            f"This is not JSON: {error.msg}, line {error.lineno}. "
+        said = _(
+            "This is not JSON: %(wrong)s, line %(line)s. "
             'A text needs its quotes: "yes"; a list is ["a", "b"], an object {"ok": true}.'
-        ) from None
+        )
+        raise Refused(said % {"wrong": error.msg, "line": error.lineno}) from None
     except RecursionError:
         raise Refused(TOO_DEEP) from None
     except ValueError:  # an integer of thousands of digits
@@ -103,7 +115,8 @@ def _merge(group: TypedField, others: TypedField, value: dict[str, Any], got: An
     if not isinstance(got, dict):
         others.errors.append('This must be a JSON object: {"name": "value"}.')
     elif twice := next((key for key in got if key in named), None):
-        others.errors.append(f"“{twice[:80]}” has a field of its own above. Change it there.")
+        said = _("“%(key)s” has a field of its own above. Change it there.")
+        others.errors.append(said % {"key": twice[:80]})
     elif not others.errors:
         for key in set(value) - named - set(got):
             del value[key]
@@ -121,13 +134,14 @@ def _emptied(made: TypedField) -> Any:
     if made.kind == "lines":
         return []
     if made.required:
-        raise Refused("Fill this in.")
+        raise Refused(_("Fill this in."))
     return MISSING
 
 
 def _parse_text(text: str) -> str:
     if len(text) > MAX_TEXT:
-        raise Refused(f"This has {len(text):,} characters; at most {MAX_TEXT:,} can be kept.")
+        said = _("This has %(length)s characters; at most %(limit)s can be kept.")
+        raise Refused(said % {"length": counted(len(text)), "limit": counted(MAX_TEXT)})
     return text
 
 
@@ -137,7 +151,7 @@ def _parse_lines(text: str) -> list[str]:
 
 def _parse_integer(text: str) -> int:
     if not INTEGER.fullmatch(text.strip()):
-        raise Refused("Write a whole number, as in 60.")
+        raise Refused(_("Write a whole number, as in 60."))
     try:
         return int(text)
     except ValueError:  # thousands of digits
@@ -146,7 +160,7 @@ def _parse_integer(text: str) -> int:
 
 def _parse_number(text: str) -> int | float:
     if not NUMBER.fullmatch(text.strip()):
-        raise Refused("Write a number, with a point before its decimals, as in 60.50.")
+        raise Refused(_("Write a number, with a point before its decimals, as in 60.50."))
     return _parse_integer(text) if INTEGER.fullmatch(text.strip()) else float(text)
 
 
@@ -154,27 +168,29 @@ def _parse_choice(made: TypedField) -> Any:
     for each in made.choices:
         if each.text == made.text:
             return each.value
-    raise Refused("This is none of the choices. Choose again.")
+    raise Refused(_("This is none of the choices. Choose again."))
 
 
 def _moment_of(kind: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if not is_moment(kind, text.strip()):
-            raise Refused(f"Write it as {EXAMPLES[kind]}.")
+            raise Refused(_("Write it as %(example)s.") % {"example": EXAMPLES[kind]})
         return text.strip()
 
     return parse
 
 
 def _no_number(name: str) -> Any:
-    raise Refused(f"This holds {name}, which is no number. Take it out, or write null.")
+    said = _("This holds %(name)s, which is no number. Take it out, or write null.")
+    raise Refused(said % {"name": name})
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise Refused(f"The key “{clean(key)[:80]}” stands there twice. Take one of them out.")
+            said = _("The key “%(key)s” stands there twice. Take one of them out.")
+            raise Refused(said % {"key": clean(key)[:80]})
         found[key] = value
     return found
 

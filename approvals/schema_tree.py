@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext
+
 from approvals import schemas
 from approvals.schema_input import MISSING, Option, TypedField, shown
 from approvals.schemas import MAX_HOPS, Schema, as_dict, followed, strings, without
@@ -203,14 +205,16 @@ def _offer_original(made: TypedField) -> None:
     """The empty choice where nothing may be chosen, and the original where it is none of them."""
     text = made.original_text
     if text and text not in {each.text for each in made.choices}:
-        made.choices.insert(0, Option(text, f"{text} (as it is)", made.original))
+        made.choices.insert(
+            0, Option(text, gettext("%(value)s (as it is)") % {"value": text}, made.original)
+        )
     if made.nullable or not made.required or made.original is MISSING:
-        made.choices.insert(0, Option("", "not set", None))
+        made.choices.insert(0, Option("", gettext("not set"), None))
 
 
 def _others(group: TypedField, others: dict[str, Any]) -> TypedField:
     """The keys that the schema does not name, which must not be lost."""
-    label = "Other keys" if others else "More keys"
+    label = gettext("Other keys") if others else gettext("More keys")
     made = TypedField(f"{group.name}.{OTHER}", OTHER, label, "json", {}, others or MISSING)
     made.is_other = True
     return _filled(made)
@@ -242,7 +246,7 @@ def _said(schema: Schema, key: str) -> str:
 def _label(schema: Schema, key: str) -> str:
     title = _said(schema, "title")
     if not key:
-        return title or "Value"
+        return title or gettext("Value")
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_-]", " ", key).strip()
     # Pydantic's titles are the key again, with Every Word In Capitals.
     is_key = title.replace(" ", "").lower() in ("", words.replace(" ", "").lower())
@@ -257,5 +261,7 @@ def _unit(made: TypedField, siblings: dict[str, Any]) -> str:
     if own := _said(made.schema, "x-currency"):
         return own[:16]
     beside = siblings.get("currency")
-    is_money = MONEY.search(made.key) and not MINOR.search(made.key)
-    return beside if is_money and isinstance(beside, str) and len(beside) <= 8 else ""
+    if not MONEY.search(made.key) or not isinstance(beside, str) or not 0 < len(beside) <= 8:
+        return ""
+    in_minor = MINOR.search(made.key)
+    return gettext("%(currency)s, in minor units") % {"currency": beside} if in_minor else beside

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_noop as _
 from jsonschema.exceptions import ValidationError, best_match
 
 from approvals.plain import JSON
@@ -12,36 +14,37 @@ from approvals.schemas import Schema, strings, validator
 MAX_SHOWN = 80  # characters of a value in a message
 
 WORDS: Mapping[str, str] = {
-    "type": "must be {}",
-    "enum": "must be one of {}",
-    "const": "must be {}",
-    "minimum": "must be at least {}",
-    "maximum": "must be at most {}",
-    "exclusiveMinimum": "must be more than {}",
-    "exclusiveMaximum": "must be less than {}",
-    "multipleOf": "must be a multiple of {}",
-    "minLength": "must have at least {} characters",
-    "maxLength": "must have at most {} characters",
-    "minItems": "must have at least {} entries",
-    "maxItems": "must have at most {} entries",
-    "uniqueItems": "may hold each entry only once",
-    "pattern": "must match the pattern {}",
-    "format": "must be a valid {}",
-    "required": "is missing",
-    "additionalProperties": "is not known here",
+    "type": _("must be {}"),
+    "enum": _("must be one of {}"),
+    "const": _("must be {}"),
+    "minimum": _("must be at least {}"),
+    "maximum": _("must be at most {}"),
+    "exclusiveMinimum": _("must be more than {}"),
+    "exclusiveMaximum": _("must be less than {}"),
+    "multipleOf": _("must be a multiple of {}"),
+    "minLength": _("must have at least {} characters"),
+    "maxLength": _("must have at most {} characters"),
+    "minItems": _("must have at least {} entries"),
+    "maxItems": _("must have at most {} entries"),
+    "uniqueItems": _("may hold each entry only once"),
+    "pattern": _("must match the pattern {}"),
+    "format": _("must be a valid {}"),
+    "required": _("is missing"),
+    "additionalProperties": _("is not known here"),
 }
+ARGUMENTS = _("The arguments")
 KINDS: Mapping[str, str] = {
-    "string": "text",
-    "number": "a number",
-    "integer": "a whole number",
-    "boolean": "true or false",
-    "object": "an object, { … }",
-    "array": "a list, [ … ]",
-    "null": "null",
+    "string": _("text"),
+    "number": _("a number"),
+    "integer": _("a whole number"),
+    "boolean": _("true or false"),
+    "object": _("an object, { … }"),
+    "array": _("a list, [ … ]"),
+    "null": _("null"),
 }
 
 
-def fault(value: JSON, schema: Schema | None, what: str = "The answer") -> str:
+def fault(value: JSON, schema: Schema | None, what: str = _("The answer")) -> str:
     """What is wrong with a value, for people; "" where nothing is.
 
     Nothing is where the schema itself is broken, which is not the person's fault: LangGraph checks
@@ -53,7 +56,7 @@ def fault(value: JSON, schema: Schema | None, what: str = "The answer") -> str:
         found = best_match(validator(schema).iter_errors(value))
     except Exception:  # not a schema, or one that points outside or runs in a circle
         return ""
-    return _in_words(found, what) if found else ""
+    return _in_words(found, gettext(what)) if found else ""
 
 
 def _in_words(error: ValidationError, what: str) -> str:
@@ -70,8 +73,8 @@ def predicate(error: ValidationError) -> str:
     """What a sentence about the value says: "must be at most 9"."""
     rule, wanted = _unified(error)
     if rule not in WORDS or (rule == "additionalProperties" and not _culprit(error)):
-        return f"does not fit: {error.message[: 3 * MAX_SHOWN]}"
-    return WORDS[rule].format(_wanted(rule, wanted))
+        return gettext("does not fit: {}").format(error.message[: 3 * MAX_SHOWN])
+    return gettext(WORDS[rule]).format(_wanted(rule, wanted))
 
 
 def _unified(error: ValidationError) -> tuple[str, Any]:
@@ -95,7 +98,7 @@ def _culprit(error: ValidationError) -> list[str]:
 def _wanted(rule: str, wanted: Any) -> str:
     several = wanted if rule in ("type", "enum") and isinstance(wanted, list) else [wanted]
     if rule == "type":
-        return " or ".join(KINDS.get(kind, str(kind)) for kind in several)
+        return gettext(" or ").join(gettext(KINDS.get(kind, str(kind))) for kind in several)
     return ", ".join(_shown(each) for each in several)
 
 

@@ -1,13 +1,18 @@
 """A state as nested lines that a page can fold, cut where it is too long to show."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 from approvals.conversation import messages
 from approvals.paths import excerpt
 from approvals.plain import JSON
+from approvals.sentences import told
 from approvals.snapshots import fair, is_cut, pointer, within
 
 MAX_CHILDREN = 200
@@ -36,6 +41,7 @@ class Node:
     truncated: bool = False
     path: str = field(default="", compare=False)
     start: int = field(default=0, compare=False)
+    length: int = field(default=0, compare=False)  # of a text, in characters, what is left out too
     end: int | None = field(default=None, compare=False)
 
 
@@ -46,6 +52,21 @@ def tree(value: JSON, path: str = "/values", room: int = MAX_LINES) -> tuple[Nod
     """
     node = _node("", value, path, room + 1)
     return node.children if node.kind in ("dict", "list") else (node,)
+
+
+def unfolded(nodes: Iterable[Node]) -> Iterator[tuple[str, Node, int]]:
+    """A tree as ("line" | "open" | "close", node, level) in the order of the page.
+
+    For a template that does not include itself: sixty levels of that are too deep for Python.
+    """
+    ahead = [("line", node, 1) for node in reversed(list(nodes))]
+    while ahead:
+        step, node, level = ahead.pop()
+        inner = step == "line" and (node.kind in ("dict", "list") or bool(node.children))
+        yield "open" if inner else step, node, level
+        if inner:
+            ahead.append(("close", node, level))
+            ahead += [("line", child, level + 1) for child in reversed(node.children)]
 
 
 def entries(
@@ -69,7 +90,7 @@ def _node(key: str, value: JSON, path: str, room: int) -> Node:
             return _object(key, value, path, room)
         case list():
             children = _level(_named(value), len(value), path, room - 1)
-            return Node(key, "list", _counted(len(value), "item"), children=children)
+            return Node(key, "list", _items(len(value)), children=children)
         case str():
             return _leaf(key, value, len(value), path)
         case None:
@@ -88,18 +109,21 @@ def _object(key: str, value: dict[str, Any], path: str, room: int) -> Node:
         inside = (
             tree(value["inside"], pointer_to(path, "inside"), room) if "inside" in value else ()
         )
-        summary = f"cannot be read, {value.get('kind')}, {_bytes(value.get('bytes'))}"
-        return Node(key, "unreadable", summary, str(value.get("why")), inside)
+        return Node(key, "unreadable", _unread(value), told(str(value.get("why"))), inside)
     if named in ("builtins.bytes", "builtins.bytearray", "builtins.memoryview"):
         return Node(key, "bytes", text=f"{named[9:]}, {_bytes(value.get('length'))}")
-    summary = named if isinstance(named, str) else _said(value) or _counted(len(value), "key")
+    summary = named if isinstance(named, str) else _said(value) or _keys(len(value))
     return Node(key, "dict", summary, children=_level(value.items(), len(value), path, room - 1))
 
 
 def _unreadable(key: str, mark: dict[str, Any], path: str, room: int) -> Node:
-    summary = f"cannot be read, {mark.get('kind')}, {_bytes(mark.get('bytes'))}"
     inside = tree(mark["inside"], pointer_to(path, "inside"), room) if "inside" in mark else ()
-    return Node(key, "unreadable", summary, str(mark.get("why")), inside)
+    return Node(key, "unreadable", _unread(mark), told(str(mark.get("why"))), inside)
+
+
+def _unread(mark: dict[str, Any]) -> str:
+    said = _("cannot be read, %(kind)s, %(bytes)s")
+    return said % {"kind": mark.get("kind"), "bytes": _bytes(mark.get("bytes"))}
 
 
 def _level(items: Iterable[tuple[str, JSON]], total: int, path: str, room: int) -> tuple[Node, ...]:
@@ -112,7 +136,7 @@ def _level(items: Iterable[tuple[str, JSON]], total: int, path: str, room: int) 
         for (key, item), lines in zip(few, wanted, strict=True)
     )
     left = total - len(shown)
-    more = Node("", "more", f"{left:,} more", path=path, start=len(shown))
+    more = Node("", "more", _more(left), path=path, start=len(shown))
     return (*shown, more) if left else shown
 
 
@@ -134,9 +158,12 @@ def _cut(key: str, mark: dict[str, Any], path: str, room: int) -> Node:
     first = _level(_named(shown), len(shown), path, room - 2)
     last = _last(mark, path, room - len(first) - 2)
     left = length - len(shown) - len(last)
-    more = Node("", "more", f"{left:,} more", path=path, start=len(shown), end=length - len(last))
-    noun = "item" if mark["kind"] == "list" else "key"
-    summary = f"{_counted(length, noun)}, {length - left:,} shown"
+    more = Node("", "more", _more(left), path=path, start=len(shown), end=length - len(last))
+    counted = _items(length) if mark["kind"] == "list" else _keys(length)
+    summary = _("%(counted)s, %(number)s shown") % {
+        "counted": counted,
+        "number": _number(length - left),
+    }
     kind: Literal["list", "dict"] = "list" if mark["kind"] == "list" else "dict"
     return Node(key, kind, summary, children=(*first, more, *last))
 
@@ -153,19 +180,20 @@ def _leaf(key: str, text: str, length: int, path: str) -> Node:
     shown = text[:MAX_LEAF]
     left = length - len(shown)
     if left <= 0:
-        return Node(key, "str", text=text)
-    summary = _counted(left, "more character")
-    return Node(key, "str", summary, shown, truncated=True, path=path, start=len(shown))
+        return Node(key, "str", text=text, length=length)
+    summary = _characters(left)
+    where: Any = {"path": path, "start": len(shown), "length": length}
+    return Node(key, "str", summary, shown, truncated=True, **where)
 
 
 def _said(value: dict[str, Any]) -> str:
     """A message or a document by its words; "" for anything else."""
     if isinstance(value.get("page_content"), str):
-        return f"document: {excerpt(value['page_content'], SUMMARY)}"
+        return _("document: %(text)s") % {"text": excerpt(value["page_content"], SUMMARY)}
     message = next(iter(messages({"one": [value]}, "one")), None)
     if message is None or message.role not in ROLES:
         return ""
-    calls = ", ".join(f"calls {call.name}" for call in message.tool_calls)
+    calls = ", ".join(_("calls %(name)s") % {"name": call.name} for call in message.tool_calls)
     return f"{message.role}: {excerpt(message.text, SUMMARY) or calls}"
 
 
@@ -174,8 +202,25 @@ def pointer_to(path: str, key: str) -> str:
 
 
 def _bytes(number: Any) -> str:
-    return f"{number:,} B" if isinstance(number, int) else "? B"
+    return f"{_number(number)} B" if isinstance(number, int) else "? B"
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+def _items(number: int) -> str:
+    return ngettext("%(number)s item", "%(number)s items", number) % {"number": _number(number)}
+
+
+def _keys(number: int) -> str:
+    return ngettext("%(number)s key", "%(number)s keys", number) % {"number": _number(number)}
+
+
+def _more(number: int) -> str:
+    return ngettext("%(number)s more", "%(number)s more", number) % {"number": _number(number)}
+
+
+def _characters(number: int) -> str:
+    said = ngettext("%(number)s more character", "%(number)s more characters", number)
+    return said % {"number": _number(number)}
+
+
+def _number(number: int) -> str:
+    return number_format(number, force_grouping=True)

@@ -3,17 +3,23 @@
 import math
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_noop as _
+
 from approvals.plain import MAX_DEPTH, clean
 
-TOO_DEEP = "This is nested too deeply to be kept. Make it flatter."
-TOO_LARGE = "This holds a number that is too large to be stored. Make it smaller."
-NUL = "This holds a NUL character, which cannot be stored. Remove it."
-BROKEN = "This holds a character that arrived broken (half of an emoji, often). Type it again."
+TOO_DEEP = _("This is nested too deeply to be kept. Make it flatter.")
+TOO_LARGE = _("This holds a number that is too large to be stored. Make it smaller.")
+NUL = _("This holds a NUL character, which cannot be stored. Remove it.")
+BROKEN = _("This holds a character that arrived broken (half of an emoji, often). Type it again.")
 _LIMITS = {int: 2**63, float: math.inf}
 
 
 class Refused(ValueError):
     """The message says what is wrong with a text and what to do."""
+
+    def __str__(self) -> str:
+        return gettext(super().__str__())
 
 
 def one_newline(text: str) -> str:

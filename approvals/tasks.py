@@ -9,7 +9,7 @@ from procrastinate.contrib.django import app
 from procrastinate.exceptions import JobAborted
 from procrastinate.jobs import Job
 
-from approvals import actions, runner
+from approvals import actions, draft_actions, runner
 from approvals.errors import AWAY
 
 UNHEARD = 2.0  # seconds that a node has to take note that it is cut off
@@ -54,7 +54,8 @@ async def resume(context: JobContext, decision_id: str) -> None:
 @app.task(name="approvals.forget_old_jobs", pass_context=True)
 async def forget_old_jobs(context: JobContext, timestamp: int) -> None:
     """Ended jobs are kept for a week; what they did is in the audit trail for good. So are the rows
-    of workers that died."""
+    of workers that died. Drafts of cases that were decided are kept for a month."""
+    await runner.in_thread(draft_actions.forget_old)
     await context.app.job_manager.prune_stalled_workers(7 * 86_400)
     await context.app.job_manager.delete_old_jobs(
         nb_hours=24 * 7, include_failed=True, include_cancelled=True, include_aborted=True

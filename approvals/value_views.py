@@ -7,6 +7,8 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop as noop
 from django.views.decorators.http import require_safe
 
 from approvals.errors import AWAY
@@ -19,14 +21,15 @@ from approvals.snapshots import at, everything, is_cut
 from approvals.state_tree import entries, tree
 from approvals.tolerant import reading, tolerant
 from approvals.visible import visible
+from approvals.wording import number
 
 ITEMS = 200
 CHARACTERS = 20_000
-GONE = (
+GONE = noop(
     "This checkpoint is no longer in the database, so no more can be opened than the review keeps."
 )
-NOTHING = "There is no such value in this state. Open the review again and follow its links."
-OTHER = "The checkpoint holds something else here now than the review was shown with."
+NOTHING = noop("There is no such value in this state. Open the review again and follow its links.")
+OTHER = noop("The checkpoint holds something else here now than the review was shown with.")
 
 
 @require_safe
@@ -57,11 +60,11 @@ def _opened(found: Review, path: str, start: int, end: int | None) -> tuple[dict
     try:
         opened = at(state if state is not None else found.snapshot, path)
     except LookupError:
-        return {"note": NOTHING if state is not None else GONE}, 404
+        return {"note": _(NOTHING if state is not None else GONE)}, 404
     if state is None and is_cut(opened):
-        return {"note": GONE}, 404
+        return {"note": _(GONE)}, 404
     page = _page(opened, path, start, end)
-    return page | ({"note": OTHER} if _differs(found, path, opened) else {}), 200
+    return page | ({"note": _(OTHER)} if _differs(found, path, opened) else {}), 200
 
 
 def _checkpoint(found: Review) -> dict[str, Any] | None:
@@ -110,11 +113,18 @@ def _page(opened: JSON, path: str, start: int, end: int | None) -> dict[str, Any
     total = len(opened)
     start = min(start, max(0, total - 1))
     stop = min(total, start + size, total if end is None else max(end, start))
-    noun = "characters" if isinstance(opened, str) else "entries"
     return {
         "text": opened[start:stop] if isinstance(opened, str) else None,
         "nodes": () if isinstance(opened, str) else entries(opened, path, start, stop),
-        "shown": f"{noun} {start + 1:,} to {stop:,} of {total:,}" if total else f"no {noun}",
+        "shown": _extent(isinstance(opened, str), start + 1, stop, total),
         "earlier": max(0, start - size) if start else None,
         "later": stop if stop < total else None,
     }
+
+
+def _extent(is_text: bool, first: int, last: int, total: int) -> str:
+    if not total:
+        return _("no characters") if is_text else _("no entries")
+    characters = _("characters %(first)s to %(last)s of %(total)s")
+    said = characters if is_text else _("entries %(first)s to %(last)s of %(total)s")
+    return said % {"first": number(first), "last": number(last), "total": number(total)}

@@ -7,8 +7,6 @@ from typing import Any
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
 from django.db import transaction
-from django.db.models import F
-from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.decorators import method_decorator
@@ -16,26 +14,32 @@ from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from approvals import actions, wording
-from approvals.answers import approval_values, editable, level_of, offered, unreadable
+from approvals import actions, desk, editing, wording
+from approvals.answers import WORDS_FOR, approval_values, editable, offered, unreadable
 from approvals.audit import Actor
+from approvals.claims import FIELDS
 from approvals.conversation import Message, messages
 from approvals.errors import AlreadyDecided, ApprovalError, Conflict, NotAllowed
-from approvals.flow import flow_svg, from_drawable
 from approvals.forms import TEXT, DecideForm
+from approvals.graph_views import small_graph
+from approvals.hints import hints
 from approvals.history import history, progress
-from approvals.models import AuditEntry, Decision, Review
-from approvals.paging import ROWS, as_int, capped, cursor, next_cursor
-from approvals.paths import ns_path, pick
+from approvals.models import AuditEntry, Decision, Draft, Review
+from approvals.paths import pick
 from approvals.plain import as_text
 from approvals.policies import Policy
 from approvals.question_form import QuestionForm, drafts_of, tell
+from approvals.queue_page import queue_context, row_query
 from approvals.redline import redline as word_diff
 from approvals.registry import graph as registered
+from approvals.sentences import told as told_in_words
 from approvals.state_tree import tree
+from approvals.strip import strip
 from approvals.visible import visible
 
 AnyForm = DecideForm | QuestionForm
+# Sent by flow.js, which puts the answer into the page that is there.
+IN_PAGE = "X-Flow"
 
 
 @method_decorator(never_cache, name="dispatch")
@@ -55,72 +59,14 @@ def _person(request: HttpRequest) -> Any:
     return request.user
 
 
-# Inbox
-
-
-@require_safe
-def inbox(request: HttpRequest) -> HttpResponse:
-    context = _queue(request, Policy(request.user))
-    if request.htmx:  # type: ignore[attr-defined]
-        return render(request, "inbox.html#list", context)
-    failed = context["policy"].reviews().filter(decisions__state=Decision.State.FAILED)
-    context["failed"] = failed.listed().order_by("id")[:20]
-    return render(request, "inbox.html", {**context, **_strip(request)})
-
-
-def _queue(request: HttpRequest, policy: Policy, current: int | None = None) -> dict[str, Any]:
-    """The waiting reviews as the address says: one keyset page, a capped count."""
-    graph, text = (request.GET.get(key, "").replace("\x00", "") for key in ("graph", "q"))
-    reviews = policy.reviews()
-    waiting = reviews.waiting().listed()
-    if graph:
-        waiting = waiting.filter(graph=graph)
-    waiting = waiting.search(text)
-    rows = list(waiting.oldest_first(cursor(request.GET.get("after", "")))[: ROWS + 1])
-    filters = {key: value for key, value in (("graph", graph), ("q", text)) if value}
-    shown = current or as_int(request.GET.get("current", ""))
-    place = {"after": request.GET.get("after"), "current": shown}
-    return {
-        "policy": policy,
-        "rows": rows[:ROWS],
-        "older": next_cursor(rows),
-        "paged": bool(request.GET.get("after")),
-        "count": (count := capped(waiting)),
-        "nav_count": "" if filters else count,
-        "graph": graph,
-        "graphs": policy.listed_queues,
-        "q": text,
-        "row_query": urlencode(filters),
-        "list_query": urlencode({**filters, **{k: v for k, v in place.items() if v}}),
-        "current": shown,
-        "next_row": _after(rows[:ROWS], shown),
-        "section": "queue",
-    }
-
-
-def _after(rows: list[Review], current: int | None) -> Review | None:
-    """The row under the current one; from the last, or from none of them, the first."""
-    places = [row.pk for row in rows]
-    at = places.index(current) + 1 if current in places else 0
-    following = rows[at:] + rows[:at]
-    return next((row for row in following if row.pk != current), None)
-
-
-def _strip(request: HttpRequest) -> dict[str, Any]:
-    """The person's own last decision while it can still be undone."""
-    last = (
-        Decision.objects.filter(
-            actor=_person(request), state=Decision.State.PENDING, apply_after__gt=Now()
-        )
-        .annotate(left=F("apply_after") - Now())
-        .select_related("review")
-        .defer("review__snapshot", "review__search")
-        .order_by("-decided_at")
-        .first()
-    )
-    # The strip closes a second before the server's window does, so that its button keeps its word.
-    left = last.left.total_seconds() - 1 if last else 0
-    return {"undoable": last, "undo_left": max(0, round(left))}
+def told(
+    request: HttpRequest, message: str = "", *, fresh: bool = False, status: int = 200
+) -> HttpResponse:
+    """The strip as it is now, with what has to be said besides. `fresh`: signed this moment."""
+    context = {**strip(Policy(request.user)), "told": message, "fresh": fresh}
+    answer = render(request, "_strip.html", context, status=status)
+    answer["X-Strip"] = "1"  # tells it from the sign-in page, which also comes with 200
+    return answer
 
 
 # Review
@@ -132,11 +78,21 @@ def review(request: HttpRequest, pk: int) -> HttpResponse:
     part = request.GET.get("part", "")
     actions.open_review(Actor.of(request), found)
     if part == "state":
-        live = {**_queue(request, policy, found.pk), **_standing(request, found, policy)}
+        live = {"policy": policy, "row_query": row_query(request)}
+        live |= _standing(request, found, policy)
         return render(request, "review.html#live", live)
     if part == "history":
         return render(request, "review.html#history", _history(request, found))
+    if part == "work":
+        return work(request, found, policy)
     return _review_page(request, found, policy)
+
+
+def work(request: HttpRequest, found: Review, policy: Policy) -> HttpResponse:
+    """The case alone, to be put into a page that is there. Nobody has looked at it yet."""
+    answer = render(request, "review.html#work", _review_context(request, found, policy))
+    answer["X-Case"] = str(found.pk)
+    return answer
 
 
 def _review_page(
@@ -146,20 +102,34 @@ def _review_page(
     form: AnyForm | None = None,
     status: int = 200,
 ) -> HttpResponse:
+    queue = queue_context(request, policy, found.pk)
+    context = {
+        **queue,
+        **strip(policy, queue["nav_count"]),
+        **_review_context(request, found, policy, form),
+    }
+    return render(request, "review.html", context, status=status)
+
+
+def _review_context(
+    request: HttpRequest, found: Review, policy: Policy, form: AnyForm | None = None
+) -> dict[str, Any]:
     graph = registered(found.graph)
     settings = graph.review if graph else None
     standing = _standing(request, found, policy)
-    form = form or form_for(found, graph, drafts=_taken_back(request, standing))
+    mine = editing.draft_for(policy, found, standing["decision"])
+    form = form or _form_of(request, found, graph, standing["taken_back"], mine)
     if standing["decision"] and isinstance(form, QuestionForm):
         tell(form, standing["decision"])
     response = settings.response if settings else ""
     original = as_text(pick(found.values, response)) if response else ""
     values = {**(found.snapshot.get("around") or {}), **found.values}
-    context = {
-        **_queue(request, policy, found.pk),
+    return {
+        "policy": policy,
+        "row_query": row_query(request),
         **standing,
-        **_strip(request),
         "form": form,
+        **editing.about(policy, found, standing["decision"], form, settings, mine, values),
         "settings": settings,
         "sets": approval_values(graph, found) if graph else {},
         "actions": _actions(graph, found, form),
@@ -176,7 +146,6 @@ def _review_page(
         "metadata": tree(found.snapshot.get("metadata") or {}, "/metadata"),
         **_texts(form, standing["decision"], original, response),
     }
-    return render(request, "review.html", context, status=status)
 
 
 def _conversation(values: Any, settings: Any, form: AnyForm) -> list[Message]:
@@ -200,11 +169,23 @@ def _texts(form: AnyForm, decision: Decision | None, original: str, response: st
     return {"approved_text": text, "diff": word_diff(original, text)}
 
 
-def form_for(found: Review, graph: Any, data: Any = None, drafts: Any = None) -> AnyForm:
+def form_for(
+    found: Review, graph: Any, data: Any = None, drafts: Any = None, kept: Any = None
+) -> AnyForm:
     """The form that this pause is decided with."""
     if graph is not None and found.is_question and "question" in found.pause:
-        return QuestionForm(found, graph, data, drafts)
-    return DecideForm(found, graph, data, drafts)
+        return QuestionForm(found, graph, data, drafts, kept)
+    return DecideForm(found, graph, data, drafts, kept)
+
+
+def _form_of(
+    request: HttpRequest, found: Review, graph: Any, taken_back: list[Decision], mine: Draft | None
+) -> AnyForm:
+    """The form with what this person had in it: their draft, which holds what they sent as well, or
+    the edits of a decision that they took back."""
+    last = next((one for one in reversed(taken_back) if one.actor_id == request.user.pk), None)
+    drafts = _taken_back(found, last) if last and not mine else {}
+    return form_for(found, graph, drafts=drafts, kept=mine.fields if mine else {})
 
 
 def _actions(graph: Any, found: Review, form: AnyForm) -> list[dict[str, Any]]:
@@ -216,6 +197,7 @@ def _actions(graph: Any, found: Review, form: AnyForm) -> list[dict[str, Any]]:
         {
             "name": name,
             "field": form[TEXT + name],
+            "wanted": told_in_words(WORDS_FOR[Decision.Action(name)]),
             "goto": answers[name].goto,
             "open": form.is_bound and form.chosen == name,
         }
@@ -239,13 +221,9 @@ def _earlier(found: Review, response: str) -> dict[str, Any] | None:
     }
 
 
-def _taken_back(request: HttpRequest, standing: dict[str, Any]) -> dict[str, Any]:
-    """The edits of this person's last decision here that they took back: theirs to go on with."""
-    mine = [one for one in standing["taken_back"] if one.actor_id == request.user.pk]
-    if not mine:
-        return {}
-    last = mine[-1]
-    if standing["review"].is_question:
+def _taken_back(found: Review, last: Decision) -> dict[str, Any]:
+    """The edits of a decision that was taken back: its person's to go on with."""
+    if found.is_question:
         return drafts_of(last)
     said = {TEXT + last.said["action"]: last.said["text"]} if last.said.get("text") else {}
     return {**last.edits, **last.said.get("unsent", {}), **said}
@@ -281,11 +259,13 @@ def _standing(request: HttpRequest, found: Review, policy: Policy) -> dict[str, 
         if decision
         else "",
         "waits": wording.waits(found),
+        **desk.of_case(found, policy),
         "next_round": _next_round(decision),
         "taken_back": taken_back,
         "progress": _progress(request, found, decision, shown["history"]),
         **_offers(found),
         "may_tend": policy.tends_runs,
+        "may_arrange": policy.may_arrange(found),
         "retry_times": _retry_times(found),
         "may_decide": policy.may_decide(found),
         "may_undo": decision is not None and pending and policy.may_undo(decision),
@@ -343,11 +323,7 @@ def _flow(found: Review, shown: Any, pending: bool) -> str:
     graph = registered(found.graph)
     if graph is None or shown is None:
         return ""
-    nodes, edges = from_drawable(level_of(graph, found).get_graph())
-    waits = set(found.pause.get("nodes") or [found.node])
-    here = waits if pending or found.is_open else set()
-    label = f"Graph {graph.id} {ns_path(found.checkpoint_ns)}".strip()
-    return flow_svg(nodes, edges, waiting=here, visited=shown.visited, label=label)
+    return small_graph(found, frozenset(shown.visited), still=pending or found.is_open)
 
 
 # Decide
@@ -373,6 +349,7 @@ def decide(request: HttpRequest, pk: int) -> HttpResponse:
     found, policy = visible(request, pk)
     graph = registered(found.graph)
     form = form_for(found, graph, request.POST)
+    editing.keep(request, policy, found, form_for(found, graph))
     if not form.is_valid():
         if form.forbidden:
             error = NotAllowed(f"Tried to edit {form.forbidden[:80]}.")
@@ -386,6 +363,8 @@ def decide(request: HttpRequest, pk: int) -> HttpResponse:
         form.add_error(None, str(error))
         status = 403 if isinstance(error, NotAllowed) else 422
         return _review_page(request, found, policy, form, status=status)
+    if IN_PAGE in request.headers:
+        return told(request, fresh=True)
     return redirect(_address(request, found))
 
 
@@ -398,18 +377,19 @@ def _conflict_page(
     request: HttpRequest, found: Review, policy: Policy, form: AnyForm, error: Conflict
 ) -> HttpResponse:
     """Who or what was first, and both texts. Nothing typed is lost."""
-    found.refresh_from_db(fields=["status", "ended_because"])
+    found.refresh_from_db(fields=["status", "ended_because", *FIELDS])
     standing = _standing(request, found, policy)
     decision = standing["decision"]
     draft = form.original if isinstance(form, DecideForm) else ""
     theirs = as_text(decision.values.get(form.response, draft)) if decision else draft
     context = {
-        **_queue(request, policy, found.pk),
+        **queue_context(request, policy, found.pk),
         **standing,
         "error": error,
         "is_decided": isinstance(error, AlreadyDecided) and decision is not None,
         "draft": draft,
         "theirs": theirs,
+        "diff": word_diff(theirs, form.text),
         "mine": form.text,
         "others": form.kept(),
         "did": wording.did(decision.action) if decision else "",
@@ -435,7 +415,8 @@ def redline(request: HttpRequest, pk: int) -> HttpResponse:
     if not isinstance(form, DecideForm):
         raise Http404
     diff = word_diff(form.original, form.text[: graph.review.max_length])
-    return render(request, "review.html#redline", {"diff": diff})
+    said = hints(graph.review, form.text, form.original)
+    return render(request, "_draft_live.html", {"diff": diff, "hints": said})
 
 
 @posted
@@ -454,9 +435,13 @@ def _on_decision(request: HttpRequest, pk: uuid.UUID, act: Any) -> HttpResponse:
     try:
         act(Actor.of(request), decision.pk)
     except ApprovalError as error:
+        if IN_PAGE in request.headers:
+            return told(request, str(error), status=409)
         graph = registered(found.graph)
         form = form_for(found, graph)
         return _conflict_or_refusal(request, found, policy, form, error)
+    if IN_PAGE in request.headers:
+        return told(request)
     return redirect(found)
 
 

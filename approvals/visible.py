@@ -13,7 +13,8 @@ def visible(request: HttpRequest, pk: int) -> tuple[Review, Policy]:
     """The review, if this person may see it. An attempt to act on another's is audited."""
     policy = Policy(request.user)
     reviews = policy.reviews().defer("search", "follows__review__search")
-    found = reviews.select_related("follows__actor", "follows__review").filter(pk=pk).first()
+    people = ("claimed_by", "claim_asked_by", "follows__actor")
+    found = reviews.select_related(*people, "follows__review").filter(pk=pk).first()
     if found is None:
         if request.method == "POST":
             error = NotAllowed("Not a review of this person's queues.")

@@ -21,7 +21,7 @@ from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from psycopg_pool.base import AttemptWithBackoff
 
-from approvals import actions, capture, ids
+from approvals import actions, capture, desk_actions, ids, presence, queue_actions
 from approvals.errors import AWAY, first_line
 from approvals.pace import Pace
 from approvals.runner import in_thread
@@ -273,4 +273,7 @@ async def _sweep(stop: asyncio.Event) -> None:
         await in_thread(ids.keep_time)
         if lost := await in_thread(actions.requeue_lost):
             logger.warning("Queued %s decisions whose job was gone", lost)
+        await in_thread(desk_actions.free_ended)
+        await in_thread(presence.forget_silent)
+        await in_thread(queue_actions.wake_due)
         await _pause(stop, SWEEP_EVERY)

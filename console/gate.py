@@ -14,6 +14,7 @@ from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
 
 from approvals.pages import problem, written
 
@@ -133,12 +134,12 @@ def turn_away(
 def busy(request: HttpRequest) -> HttpResponse:
     return problem(
         503,
-        "Too many people at once",
-        "Nothing was recorded. What you wrote is below; send this page again in a moment.",
+        _("Too many people at once"),
+        _("Nothing was recorded. What you wrote is below; send this page again in a moment."),
         kept=written(request),
         **{"Retry-After": "2"},
     )
 
 
 def too_long() -> HttpResponse:
-    return problem(413, "This is too long", "Nothing was recorded. Go back and send less.")
+    return problem(413, _("This is too long"), _("Nothing was recorded. Go back and send less."))

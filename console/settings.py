@@ -80,6 +80,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "console.languages.Languages",
     "console.gate.turn_away",
     "console.middleware.admin_scripts",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -106,6 +107,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "console.context.csp_nonce",
+                "console.context.profile",
             ],
             "builtins": ["template_partials.templatetags.partials"],
         },
@@ -122,6 +124,10 @@ LOGOUT_REDIRECT_URL = "login"
 CSRF_FAILURE_VIEW = "approvals.pages.out_of_date"
 
 LANGUAGE_CODE = "en-gb"
+LANGUAGES = [("en-gb", "English"), ("de", "Deutsch")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+FORMAT_MODULE_PATH = ["console.formats"]
+# Times of day are the server's, for everybody: people who speak of 10:42 mean the same moment.
 TIME_ZONE = os.environ.get("TIME_ZONE", "UTC")
 USE_TZ = True
 USE_I18N = True

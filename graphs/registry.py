@@ -64,6 +64,8 @@ class Answer(BaseModel):
     """The field that gets the person's words; "" keeps them in the audit trail alone."""
     goto: str = ""
     """The node that runs next, or `__end__`; "" goes on as an approval does."""
+    reasons: list[str] = []
+    """Words that the page offers for it, besides the person's own last ones."""
 
 
 class Retry(BaseModel):
@@ -85,6 +87,24 @@ class Retry(BaseModel):
             for name in (kind.__name__, f"{kind.__module__}.{kind.__qualname__}")
         }
         return not self.on or bool(names & set(self.on))
+
+
+class Hint(BaseModel):
+    """`[[graphs.<name>.hints]]`: what a reviewer is told while they write a reply.
+
+    `pattern` is a Python regular expression, sought in the first 20,000 characters at each pause in
+    typing. Keep it simple: one that tries every way to split a text, as `(a+)+b` does, would hold
+    up the process that runs it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pattern: re.Pattern[str]
+    text: str = Field(min_length=1)
+    when: Literal["present", "missing"] = "present"
+
+    def applies(self, text: str) -> bool:
+        return (self.pattern.search(text) is not None) == (self.when == "present")
 
 
 class ReviewSettings(BaseModel):
@@ -109,6 +129,16 @@ class ReviewSettings(BaseModel):
     findings: str = "compliance_findings"
     messages: str = "messages"
     drafted_by: str = "drafted_by"
+    language: str = ""
+    """Where the state names the conversation's language, as `en` or `de-AT`: for spelling."""
+    hints: list[Hint] = []
+    tags: str = ""
+    """Where the state has its topics: a list of texts, or a text with commas. Lists show them."""
+    deadline: str = ""
+    """Where the state says until when it has to be answered: an ISO time, or a date, whose end it
+    then is, in the server's time zone."""
+    respond_within: float | None = Field(default=None, gt=0, le=525_600)
+    """Minutes from the pause until an answer is due, where the state names no deadline."""
     undo_window: float = Field(default=8, ge=0, le=600)
     """Seconds in which a decision can be taken back before the worker applies it."""
     max_length: int = Field(default=20_000, ge=1, le=1_000_000)
@@ -433,6 +463,8 @@ def _settings_faults(
         yield from _answer_faults(f"{table}.{name}", answer, compiled, fields, file)
     if review.respond and not review.response:
         yield Fault(file, f"{table}.respond", "needs `response`, the field that the text goes to")
+    if review.language and review.language.split(".")[0] not in fields:
+        yield Fault(file, f"{table}.language", f"the state has no field {review.language!r}")
     for path in re.findall(r"\{([^{}]*)\}", review.title if "title" in given else ""):
         if path.split(".")[0] not in fields:
             yield Fault(file, f"{table}.title", f"the state has no field {path!r}")

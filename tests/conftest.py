@@ -29,7 +29,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from approvals import capture, runner
 from approvals.install import CHECKPOINT_TABLES
-from approvals.models import Decision, Review
+from approvals.models import Decision, Profile, Review
 from approvals.registry import registry
 from approvals.savers import joined
 from tests.browser import launch
@@ -291,6 +291,10 @@ def processes(clean: None) -> Iterator[Processes]:
 
 # In a browser
 
+BUSY = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+    AND application_name = 'countersign' AND state <> 'idle'
+"""
 # Chromium notes every answer of 400 and more in the console; these are such by design.
 BY_DESIGN = "Failed to load resource: the server responded with a status of "
 
@@ -354,8 +358,16 @@ def person(chromium: Browser, as_) -> Iterator[Callable[..., Page]]:
             complaints.append(f"{message.text} ({message.location})")
 
     def open_browser(
-        address: str, name: str, by_hand: bool = False, expected: Any = (), **options: Any
+        address: str,
+        name: str,
+        by_hand: bool = False,
+        expected: Any = (),
+        stays: bool = True,
+        **options: Any,
     ) -> Page:
+        # Most tests look at what becomes of a decision; those of the flow go on to the next case.
+        user = get_user_model().objects.get(username=name)
+        Profile.objects.update_or_create(user=user, defaults={"stays": stays})
         by_design.extend(expected)
         context = chromium.new_context(base_url=address, **options)
         contexts.append(context)
@@ -377,6 +389,8 @@ def person(chromium: Browser, as_) -> Iterator[Callable[..., Page]]:
     yield open_browser
     for context in contexts:
         context.close()
+    # What their pages had asked for is answered before the tables are emptied.
+    eventually(lambda: direct(BUSY) == [(0,)])
     assert complaints == []
 
 

@@ -139,7 +139,7 @@ def test_what_was_sent_back_returns_as_a_second_round_with_the_feedback(as_):
     said = words(page)
     assert "Round 2" in said
     assert "Round 1, sent back by Rita Osei" in said
-    assertContains(page, f'<blockquote class="note">{WHY}</blockquote>')
+    assertContains(page, f'<blockquote dir="auto" class="note">{WHY}</blockquote>')
     assert "What the agent changed" in said
     assert "Dear Maeve, We have noted your plan." in said  # the earlier draft
     assert Sent(page).fields[REPLY] == f"By your note: {WHY}"

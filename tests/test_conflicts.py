@@ -251,6 +251,7 @@ def decide_undo_decide(as_, review: Review) -> tuple[Decision, Decision]:
     later = timezone.now() + dt.timedelta(seconds=60)
     Decision.objects.filter(pk=first.pk).update(apply_after=later)
     assert undo(as_("rita"), first).status_code == 302
+    as_("rita").post(f"/reviews/{review.pk}/release")
     assert decide(as_("tom"), review, HIS).status_code == 302
     return first, Decision.objects.exclude(pk=first.pk).get()
 

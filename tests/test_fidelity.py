@@ -97,7 +97,8 @@ def test_a_tolerant_reader_reads_the_very_same_state(graph, config):
 
 def page(values: object) -> str:
     html = render_to_string("_tree.html", {"nodes": tree(jsonable(values))})
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+    read = re.sub(r"<button.*?</button>", "", html)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", read)).split())
 
 
 @pytest.mark.parametrize(

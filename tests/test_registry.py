@@ -292,6 +292,8 @@ def test_a_target_of_no_known_form_is_refused(folder, target):
         ('colour = "red"', "reviews.toml: graphs.one.colour: "),
         ("undo_window = -1", "reviews.toml: graphs.one.undo_window: "),
         ('undo_window = "soon"', "reviews.toml: graphs.one.undo_window: "),
+        ('language = "tongue"', "reviews.toml: graphs.one.language: the state has no field"),
+        ('hints = [{ pattern = "(", text = "x" }]', "reviews.toml: graphs.one.hints.0.pattern: "),
         ("max_length = 0", "reviews.toml: graphs.one.max_length: "),
         ('editable = ["nope"]', "reviews.toml: graphs.one.editable: the state has no field 'nope'"),
         (

@@ -616,7 +616,7 @@ def test_constraints_are_told_to_the_browser_unless_it_would_refuse_the_original
     [
         ({"type": "number", "x-currency": "CHF"}, "worth", "CHF"),
         ({"type": "number"}, "total_amount", "EUR"),
-        ({"type": "integer"}, "amount_cents", ""),
+        ({"type": "integer"}, "amount_cents", "EUR, in minor units"),
         ({"type": "integer"}, "quantity", ""),
         ({"type": "boolean"}, "refund", ""),
     ],

@@ -11,7 +11,8 @@ from tests.postgres import ROOT
 
 USERS_OF_ACTIONS = {"views", "consumers", "admin", "tasks", "capture", "runner", "run_actions"}
 MAY_IMPORT: dict[str, set[str]] = {  # of approvals' own modules
-    "errors": set(),
+    "sentences": set(),
+    "errors": {"sentences"},
     "events": set(),
     "models": set(),
     "policies": {"models", "registry"},
@@ -37,7 +38,9 @@ MAY_IMPORT: dict[str, set[str]] = {  # of approvals' own modules
     },
 }
 # The writers: what reviewers do, and the worker; what admins do to runs that broke off.
-ACTIONS = {"actions", "run_actions"}
+ACTIONS = {"actions", "run_actions", "queue_actions", "profile_actions"} | {
+    *("desk_actions", "note_actions", "presence", "draft_actions", "reply_actions"),
+}
 # Beside them: the trail's one door, and the queue of threads that is no record of anything.
 WRITERS = {"audit": "AuditEntry.objects.", "capture": "ThreadChange.objects."}
 WRITES = re.compile(r"\.(save|a?create|a?delete|bulk_\w+|(get|update)_or_create)$")

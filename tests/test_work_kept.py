@@ -4,12 +4,15 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib.sessions.models import Session
 from playwright.sync_api import Page, expect
 
-from approvals.models import Decision, Review
+from approvals.models import Decision, Draft, Review, SavedReply
+from tests.conftest import PASSWORD, eventually
 from tests.test_capture import appears
 from tests.test_end_to_end import PHONE, aside, overflow, stayed, stays
 from tests.test_question_page import CLOSE, FIELDS, REFUND, batch
+from tests.test_rolling import NOT_THERE, Web
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("cast")]
 WHY = "She did not ask for it.\nSee her letter."
@@ -175,11 +178,139 @@ def test_what_is_typed_in_an_open_sheet_stays_while_somebody_else_decides(site, 
     rita = opened(person, address, review)
     rita.locator("#dock").get_by_role("button", name="Reject", exact=True).click()
     field(rita, "text.reject").fill(WHY)
+    expect(rita.locator("#kept")).to_contain_text("saved ")
+    let_go = Review.objects.filter(pk=review.pk).update  # what she types on, she holds
+    aside(lambda: let_go(claimed_by=None, claimed_until=None))
     tom = opened(person, address, review, "tom")
     tom.locator("#approve").click()
-    expect(rita.locator("#standing h2")).to_contain_text("Approved", timeout=20_000)
+    expect(rita.locator("#run-h")).to_be_visible(timeout=20_000)
     expect(field(rita, "text.reject")).to_have_value(WHY)
     expect(field(rita, "text.reject")).to_be_visible()
+
+
+# Drafts on the server
+
+
+def saved_as(review: Review, text: str) -> Any:
+    """Once the server has it."""
+    has = Draft.objects.filter(review=review, **{"fields__edit.agent_response": text}).exists
+    return aside(lambda: eventually(has, 5, f"{text!r} is on the server"))
+
+
+def test_a_reload_while_typing_loses_no_character_and_another_device_has_them(site, person):
+    address, review, text = site(worker=False), drafted(), "Dear Maeve, not a letter is lost."
+    rita = opened(person, address, review)
+    reply = rita.locator("#reply")
+    reply.fill("")
+    reply.press_sequentially(text[:20])
+    rita.reload()
+    expect(reply).to_have_value(text[:20])
+    reply.press("End")
+    rita.keyboard.type(text[20:])
+    saved_as(review, text)
+    expect(rita.locator("#kept")).to_have_text(re.compile(r"^saved \d\d:\d\d:\d\d$"))
+    other = opened(person, address, review, java_script_enabled=False)
+    expect(other.locator("#reply")).to_have_value(text)
+
+
+def test_a_web_process_killed_while_somebody_types_costs_no_character(processes, person):
+    web, review, text = Web(processes), drafted(), "Dear Maeve, nothing of this is lost."
+    web.wait()
+    rita = opened(person, web.address, review, expected=NOT_THERE)
+    reply, note = rita.locator("#reply"), rita.locator("#kept")
+    reply.fill("")
+    reply.press_sequentially(text[:18])
+    processes.kill(web.child)
+    rita.keyboard.type(text[18:])
+    expect(note).to_have_text("Not saved on the server yet; kept in this tab")
+    web.begin()
+    web.wait()
+    expect(note).to_contain_text("saved ", timeout=10_000)
+    saved_as(review, text)
+    expect(reply).to_have_value(text)
+
+
+def test_two_tabs_keep_both_texts_and_the_person_chooses(site, person):
+    address, review = site(worker=False), drafted()
+    here = opened(person, address, review)
+    there = here.context.new_page()
+    there.goto(here.url)
+    here.locator("#reply").fill("Written here.")
+    saved_as(review, "Written here.")
+    there.locator("#reply").fill("Written there.")
+    both = there.get_by_role("heading", name="You have written here in another tab as well")
+    expect(both).to_be_visible()
+    expect(there.locator("#reply")).to_have_value("Written there.")
+    there.get_by_role("button", name="Use the other").click()
+    expect(both).to_be_hidden()
+    expect(there.locator("#reply")).to_have_value("Written here.")
+    expect(there.locator("#reply")).to_be_focused()
+    there.get_by_text("Earlier versions", exact=True).click()
+    there.locator(".earlier summary").first.click()
+    expect(there.locator(".earlier .letter").first).to_have_text("Written there.")
+    there.get_by_role("button", name="Use this one").first.click()
+    expect(there.locator("#reply")).to_have_value("Written there.")
+    saved_as(review, "Written there.")
+
+
+def test_a_sign_out_in_another_tab_keeps_what_is_typed_until_the_next_sign_in(site, person):
+    address, review, text = site(worker=False), drafted(), "Typed after the sign-out."
+    rita = opened(person, address, review, by_hand=True, expected=["WebSocket", "[object Event]"])
+    line = Line(rita)  # the socket would tell it at once
+    rita.reload()
+    assert line.sockets
+    rita.route("**/draft", lambda route: route.abort())  # nor is anything saved before it goes
+    signed_in = {one["name"]: one["value"] for one in rita.context.cookies()}
+    aside(lambda: Session.objects.filter(pk=signed_in["sessionid"]).delete())
+    rita.locator("#reply").fill(text)
+    rita.get_by_label("Name").fill("rita")
+    rita.get_by_label("Password").fill(PASSWORD)
+    rita.unroute("**/draft")
+    rita.get_by_role("button", name="Sign in").click()
+    expect(rita.locator("#reply")).to_have_value(text)
+    saved_as(review, text)
+
+
+# What helps with typing
+
+
+def test_a_saved_reply_is_picked_by_typing_and_taken_back_by_the_browsers_undo(site, person):
+    address, review = site(worker=False), drafted()
+    aside(lambda: SavedReply.objects.create(title="Late", text="{{who}}, your order is late."))
+    aside(lambda: SavedReply.objects.create(title="Closed", text="It is closed."))
+    rita = opened(person, address, review)
+    reply, options = rita.locator("#reply"), rita.locator("#replies [role=option]")
+    reply.fill("")
+    rita.keyboard.type("Hello. and/or /")
+    expect(options).to_have_count(2)
+    rita.keyboard.type("lat")
+    expect(options).to_have_count(1)
+    expect(reply).to_have_attribute("aria-activedescendant", re.compile("reply-"))
+    rita.keyboard.press("Enter")
+    whole = "Hello. and/or Maeve Kilbride, your order is late."
+    expect(reply).to_have_value(whole)
+    rita.keyboard.press("ControlOrMeta+z")
+    expect(reply).to_have_value("Hello. and/or /lat")
+    rita.get_by_role("button", name="Saved replies").click()
+    expect(options).to_have_count(2)
+    rita.keyboard.press("Escape")
+    expect(options.first).to_be_hidden()
+    expect(reply).to_have_value("Hello. and/or /lat")
+
+
+def test_a_reason_is_asked_for_in_its_sheet_and_can_be_picked(site, person):
+    rita = opened(person, site(worker=False), drafted())
+    rita.locator("#dock").get_by_role("button", name="Send back", exact=True).click()
+    sheet = rita.locator("#say-send_back")
+    sheet.locator("[data-act=confirm]").click()
+    expect(sheet.get_by_role("alert")).to_contain_text("Say what should be different")
+    expect(field(rita, "text.send_back")).to_be_focused()
+    sheet.get_by_role("button", name="Shorter.").click()
+    expect(field(rita, "text.send_back")).to_have_value("Shorter.")
+    expect(sheet.get_by_role("alert")).to_be_hidden()
+    rita.keyboard.press("ControlOrMeta+Enter")
+    expect(sheet).to_be_hidden()
+    aside(lambda: eventually(Decision.objects.filter(action="send_back").exists))
 
 
 # Undo
@@ -298,7 +429,8 @@ FOCUSED = """() => {
         const style = getComputedStyle(each);
         return style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
     });
-    return [one.name || one.id || one.textContent.trim().slice(0, 30), seen];
+    const words = one.firstChild?.nodeType === 3 ? one.firstChild : one; // without its key
+    return [one.name || one.id || words.textContent.trim().slice(0, 30), seen];
 }"""
 
 

@@ -122,6 +122,7 @@ class Migration(migrations.Migration):
                 ("keys", models.JSONField(default=dict)),
                 ("notify", models.BooleanField(default=False)),
                 ("sound", models.BooleanField(default=False)),
+                ("stays", models.BooleanField(default=False)),
             ],
         ),
         migrations.CreateModel(
@@ -314,7 +315,9 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="review",
-            index=models.Index(fields=["captured_at"], name="review_arrived"),
+            index=models.Index(
+                fields=["captured_at"], include=["id", "graph", "kind"], name="review_arrived"
+            ),
         ),
         migrations.AddField(
             model_name="draft",

@@ -6,13 +6,19 @@ from typing import Any
 from django import template
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from approvals import wording
+from approvals.money import of_pairs
 from approvals.paths import ns_path
 from approvals.plain import as_text
 from approvals.redline import Redline
 from approvals.redline import redline as _redline
 from approvals.richtext import rich as _rich
+from approvals.sentences import told
+from approvals.state_tree import unfolded
 
 register = template.Library()
 RISKS = {"low": 1, "medium": 2, "high": 3}
@@ -20,17 +26,21 @@ RISKS = {"low": 1, "medium": 2, "high": 3}
 
 @register.filter
 def age(since: dt.datetime | None) -> str:
-    """How long ago: "now", "58 m", "2 h 14", "3 d"."""
+    """How long: "now", "58 m", "2 h 14", "3 d"."""
     if since is None:
         return ""
     minutes = max(0, int((timezone.now() - since).total_seconds() // 60))
     if minutes < 1:
-        return "now"
+        return _("now")
     if minutes < 60:
-        return f"{minutes} m"
+        return _("%(minutes)s m") % {"minutes": minutes}
     if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60:02}"
-    return f"{minutes // (24 * 60)} d"
+        return _("%(hours)s h %(minutes)s") % {
+            "hours": minutes // 60,
+            "minutes": f"{minutes % 60:02}",
+        }
+    days = minutes // (24 * 60)
+    return ngettext("%(days)s d", "%(days)s d", days) % {"days": days}
 
 
 @register.filter
@@ -38,8 +48,10 @@ def ago(since: dt.datetime) -> str:
     """ "12 s ago" for what has just happened, else as `age` says it."""
     seconds = max(0, int((timezone.now() - since).total_seconds()))
     if seconds < 1:
-        return "just now"
-    return f"{seconds} s ago" if seconds < 60 else f"{age(since)} ago"
+        return _("just now")
+    if seconds < 60:
+        return _("%(seconds)s s ago") % {"seconds": seconds}
+    return _("%(age)s ago") % {"age": age(since)}
 
 
 @register.filter
@@ -73,6 +85,16 @@ register.filter("ns_path", ns_path)
 
 
 @register.filter
+def as_number(number: int) -> str:
+    """With the separators of the language: 1,204."""
+    return number_format(number, force_grouping=True)
+
+
+register.filter("money_of", of_pairs)
+register.filter("unfolded", unfolded)
+
+
+@register.filter
 def words(text: str) -> list[str]:
     return text.split()
 
@@ -91,6 +113,24 @@ def short_id(text: str) -> str:
 @register.filter
 def done(action: str) -> str:
     return wording.done(action)
+
+
+@register.filter
+def word(text: str) -> str:
+    return wording.word(str(text))
+
+
+@register.filter
+def risk_words(risk: str) -> str:
+    return wording.risk(str(risk))
+
+
+@register.filter
+def risk_value(risk: str) -> str:
+    return wording.risk_value(str(risk))
+
+
+register.filter("told", told)
 
 
 @register.filter

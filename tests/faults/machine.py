@@ -11,7 +11,10 @@ from tests.faults.oracle import judge
 
 HERE = Path(__file__).resolve().parent
 STEPS = 40
-TOLD = ("approve 302", "undo 302", "take", "freeze", "wake", "came in between", "retry 302")
+TOLD = (
+    *("approve 302", "undo 302", "take", "freeze", "wake", "came in between", "retry 302"),
+    *("claim 302", "take over 302", "claim expires", "races"),
+)
 
 
 @case("people, a worker and other programs against a model", rounds=125, short=3)

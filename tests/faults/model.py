@@ -77,10 +77,25 @@ class Case:
     status: str
     digest: str
     text: str
+    had: str | None = None  # whose claim is noted
+    lapsed: bool = False  # it is noted, and counts no more
+    asked: str | None = None  # who asked for it
 
     @property
     def is_open(self) -> bool:
         return self.status in OPEN
+
+    @property
+    def holder(self) -> str | None:
+        return None if self.lapsed else self.had
+
+    def claimed(self, who: str | None) -> None:
+        self.had, self.lapsed, self.asked = who, False, None
+
+    def ends(self, status: str) -> None:
+        """It waits no more, and is nobody's."""
+        self.status = status
+        self.claimed(None)
 
 
 @dataclass

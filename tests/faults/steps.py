@@ -4,9 +4,6 @@ Hypothesis chooses the steps, and shrinks those that tell the model and the prod
 speak HTTP; the worker is the runner in this process, which can be frozen at any of its turns to the
 database, and woken later or never; other programs are LangGraph on the same Postgres.
 
-Claims do not exist yet: the rules `claims` and `claim_expires` belong beside `opens`, and
-`answer_to` gets their guard.
-
     DATABASE_URL=… python -m tests.faults.steps --seed 7 --examples 125 --steps 40
 """
 
@@ -32,6 +29,7 @@ django.setup()
 
 import psycopg  # noqa: E402
 from django.contrib.auth import get_user_model  # noqa: E402
+from django.db import connection  # noqa: E402
 from django.test import Client  # noqa: E402
 from hypothesis import HealthCheck, Phase, note, settings  # noqa: E402
 from hypothesis import seed as seeded  # noqa: E402
@@ -46,7 +44,7 @@ from hypothesis.stateful import (  # noqa: E402
 from procrastinate.contrib.django.utils import connector_params  # noqa: E402
 from psycopg_pool import AsyncConnectionPool  # noqa: E402
 
-from approvals import actions, capture, runner  # noqa: E402
+from approvals import actions, capture, desk_actions, runner  # noqa: E402
 from approvals.models import Decision, Review  # noqa: E402
 from tests.faults.foreign import Foreign, foreign  # noqa: E402
 from tests.faults.model import (  # noqa: E402
@@ -76,6 +74,10 @@ WAYS = ["once", "once", "twice", "frozen", "frozen", "between", "between", "betw
 INTERLOPES = ["resume", "resume", "update", "passes", "delete"]
 ways = st.tuples(st.sampled_from(WAYS), st.integers(0, 60), st.sampled_from(INTERLOPES))
 decisions = st.sampled_from(["approve", "approve", "approve", "reject", "send_back"])
+desk = st.sampled_from(
+    ["claim", "claim", "release", "ask", "ask", "keep", "give", "take", "take", "here"]
+)
+RACES = ["claim", "claim", "take", "release", "expires", "a program"]
 
 
 class FreezablePool(AsyncConnectionPool):
@@ -357,7 +359,7 @@ class Machine(RuleBasedStateMachine):
         if is_due and case.status == "superseded" and not self.world.standing(case):
             case.status = "stalled" if case.kind == "stalled" else "waiting"
         elif not is_due and case.is_open and not self.still_stalled(case):
-            case.status = "superseded"
+            case.ends("superseded")
 
     def still_stalled(self, case: Case) -> bool:
         """A retry writes nothing to the thread before a worker does, so the capture may not look:
@@ -373,6 +375,135 @@ class Machine(RuleBasedStateMachine):
         )
         assert row.status in {"waiting", "stalled"}, f"a new review is {row.status}"
         assert row.graph == thread.queue
+
+    # Claims
+
+    def cases_to_claim(self) -> list[Case]:
+        return [case for case in self.world.cases if case.kind == "before"]
+
+    @precondition(lambda self: self.cases_to_claim())
+    @rule(n=any_one, who=people, act=desk, patient=st.booleans())
+    def claims(self, n: int, who: str, act: str, patient: bool) -> None:
+        """Everything one can do about having a case, whoever has it."""
+        case = pick(self.cases_to_claim(), n)
+        if patient and case.asked:
+            self.half_a_minute_passes(case)
+        due, then = self.answer_to_desk(case, who, act, patient)
+        self.told(f"{'take over' if act == 'take' else act} {due}", who, case.pk)
+        answer = self.at_the_desk(case, who, act)
+        assert answer == due, f"answered {answer}, should be {due}"
+        then()
+
+    def at_the_desk(self, case: Case, who: str, act: str) -> int:
+        said = {"tab": str(uuid.uuid5(uuid.NAMESPACE_OID, who)), "doing": "reading", "active": "0"}
+        posted = said if act == "here" else {}
+        return int(ground.people[who].post(f"/reviews/{case.pk}/{act}", posted).status_code)
+
+    def half_a_minute_passes(self, case: Case) -> None:
+        ground.sql.execute(
+            "UPDATE approvals_review SET claim_asked_at = claim_asked_at - interval '31 seconds' "
+            "WHERE id = %s",
+            [case.pk],
+        )
+
+    def answer_to_desk(
+        self, case: Case, who: str, act: str, patient: bool
+    ) -> tuple[int, Callable[[], None]]:
+        """What a button answers, and what it does to the model."""
+        waits, theirs = case.status == "waiting", case.holder not in {None, who}
+        mine, admin = case.had == who, who == "mara"
+        take = _nothing if case.holder == who else functools.partial(case.claimed, who)
+        if act == "here":
+            return 204, functools.partial(self.worked, case, who)
+        if act in {"release", "keep"}:
+            free = functools.partial(case.claimed, None)
+            kept = functools.partial(setattr, case, "asked", None)
+            return 302, (free if act == "release" else kept) if mine else _nothing
+        if act == "take" and admin and theirs:
+            return 302, functools.partial(case.claimed, None)
+        if admin or not waits:
+            return 403 if admin else 409, _nothing
+        if act == "give":
+            asker = functools.partial(case.claimed, case.asked)
+            return 302, asker if mine and case.asked else _nothing
+        if not theirs:
+            return 302, take
+        if act == "ask":
+            return 302, functools.partial(setattr, case, "asked", who)
+        allowed = act == "take" and case.asked == who and patient
+        return (302, take) if allowed else (409, _nothing)
+
+    def worked(self, case: Case, who: str) -> None:
+        """A page that is open keeps what is theirs, and brings back what nobody took since."""
+        if case.had == who and case.status == "waiting":
+            case.lapsed = False
+
+    @precondition(lambda self: any(case.holder for case in self.world.cases))
+    @rule(n=any_one)
+    def claim_expires(self, n: int) -> None:
+        case = pick([one for one in self.world.cases if one.holder], n)
+        self.told("claim expires", case.pk)
+        self.expire(case.pk)
+        case.lapsed = True
+
+    def expire(self, pk: int) -> None:
+        with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as conn:
+            conn.execute(
+                "UPDATE approvals_review SET claimed_until = now() - interval '1 second' "
+                "WHERE id = %s AND claimed_until IS NOT NULL",
+                [pk],
+            )
+
+    @precondition(lambda self: self.open_cases())
+    @rule(n=any_one, who=reviewers, act=st.sampled_from(RACES), statements=st.integers(0, 60))
+    def decides_while_others_are_at_it(self, n: int, who: str, act: str, statements: int) -> None:
+        """Between two statements of a decision somebody claims, frees, lets lapse or moves on."""
+        case = pick(self.open_cases(), n)
+        if case.holder not in {None, who} or self.truth(case.thread).head != case.checkpoint:
+            return
+        form, had = self.open(case, who), case.holder
+        self.told("races", f"{who} decides {case.pk}, {act} after {statements}")
+        other = "tom" if who == "rita" else "rita"
+        theirs: list[int] = []
+        ground.interloper.arm(statements, lambda: self.rival(case, act, who, other, theirs))
+        posted = {"digest": form.digest, "checkpoint": form.checkpoint, "key": form.key}
+        posted |= {"edit.agent_response": case.text, "action": "approve"}
+        answer = ground.people[who].post(f"/reviews/{case.pk}/decide", posted).status_code
+        came = ground.interloper.disarm()
+        if came and act == "a program":
+            self.world.meddled(case.thread)
+        self.settle_race(form, who, answer, act, theirs, had)
+
+    def rival(self, case: Case, act: str, who: str, other: str, answers: list[int]) -> None:
+        """On a thread of its own, and so on a connection of its own."""
+        try:
+            if act == "a program":
+                self.interlope(case.thread, "update")
+            elif act == "expires":
+                self.expire(case.pk)
+            else:
+                by = {"claim": other, "take": "mara", "release": who}[act]
+                client = _signed_in(by)
+                answers.append(client.post(f"/reviews/{case.pk}/{act}").status_code)
+        finally:
+            connection.close()
+
+    def settle_race(
+        self, form: Form, who: str, answer: int, act: str, theirs: list[int], had: str | None
+    ) -> None:
+        """Both cannot have it, and one of them does."""
+        case = form.case
+        lost = act == "claim" and theirs == [302]
+        may_lose = lost or act == "a program"
+        assert answer in ({302, 409} if act == "a program" else {409} if lost else {302}), (
+            f"{who}'s decision was answered {answer}, the other's {act} {theirs}"
+        )
+        assert not (lost and had), "somebody else claimed what was held"
+        assert answer == 302 or may_lose
+        if answer == 302:
+            self.note_decision(form, who, "approve", case.text)
+        elif lost:
+            case.claimed("tom" if who == "rita" else "rita")
 
     # People
 
@@ -450,7 +581,7 @@ class Machine(RuleBasedStateMachine):
         said = Said(str(made.pk), form.case, form, who, action, text)
         said.undoable = form.case.thread.queue == "slow" and action != "continue"
         self.world.said.append(said)
-        form.case.status = "decided"
+        form.case.ends("decided")
 
     def answer_to(self, form: Form, who: str, action: str, text: str) -> int:
         """What the page must answer to this form."""
@@ -460,7 +591,7 @@ class Machine(RuleBasedStateMachine):
         if who == "mara":
             return 403
         moved = self.truth(form.case.thread).head != form.case.checkpoint
-        if form.case.status != "waiting" or moved:
+        if form.case.status != "waiting" or moved or form.case.holder not in {None, who}:
             return 409
         return 302 if form.checkpoint == form.case.checkpoint else 409
 
@@ -485,6 +616,7 @@ class Machine(RuleBasedStateMachine):
             moved = self.truth(said.thread).head != said.case.checkpoint
             said.state, said.undoable = "undone", False
             said.case.status = "superseded" if moved else "waiting"
+            said.case.claimed(None if moved else who)
 
     def answer_to_undo(self, said: Said, who: str) -> int:
         if who != said.who:
@@ -743,6 +875,9 @@ class Machine(RuleBasedStateMachine):
 
     def sweep(self) -> None:
         actions.requeue_lost()
+        desk_actions.free_ended()
+        for case in self.world.cases:
+            case.claimed(None) if case.lapsed else None
         for said in self.world.said:
             said.job_lost &= not said.overdue
 
@@ -804,6 +939,19 @@ class Machine(RuleBasedStateMachine):
                 f"review {case.pk} of {case.thread.id} {case.checkpoint} is {rows[case.pk]}, "
                 f"should be {case.status}"
             )
+        self.claims_are_what_the_model_says(asked)
+
+    def claims_are_what_the_model_says(self, asked: list[int]) -> None:
+        rows = ground.sql.execute(
+            "SELECT r.id, u.username, r.claimed_until > clock_timestamp(), a.username "
+            "FROM approvals_review r LEFT JOIN auth_user u ON u.id = r.claimed_by_id "
+            "LEFT JOIN auth_user a ON a.id = r.claim_asked_by_id WHERE r.id = ANY(%s)",
+            [asked],
+        ).fetchall()
+        found = {pk: (had, bool(had and not counts), by) for pk, had, counts, by in rows}
+        for case in self.world.cases:
+            due = (case.had, case.lapsed, case.asked)
+            assert found[case.pk] == due, f"review {case.pk}: {found[case.pk]}, should be {due}"
 
     @invariant()
     def what_was_delivered_is_what_was_decided(self) -> None:
@@ -853,7 +1001,8 @@ class Machine(RuleBasedStateMachine):
             if not self.open_cases():
                 break
             for case in self.open_cases():
-                self.decide(self.open(case, "rita"), "rita", "approve", case.text)
+                who = case.holder or "rita"
+                self.decide(self.open(case, who), who, "approve", case.text)
         assert not self.open_cases(), "it never ends"
         while self.sleepers:
             self.wake(self.sleepers.pop())

@@ -17,8 +17,9 @@ document.addEventListener("htmx:wsBeforeMessage", (event) => {
   event.preventDefault();
   const said = JSON.parse(event.detail.message);
   const here = Number(document.body.dataset.review);
-  soon("nudge:queue", 250);
+  if (said.refresh || said.reviews.length) soon("nudge:queue", 250);
   if (said.refresh || said.reviews.includes(here)) soon("nudge:review", 80);
+  document.dispatchEvent(new CustomEvent("countersign:nudged", { detail: said }));
 });
 
 // Nudges of a burst become one request, and the last of them is never the one left out.
@@ -71,57 +72,6 @@ document.addEventListener("htmx:wsOpen", () => {
   document.getElementById("lost").hidden = true;
 });
 
-// The undo strip counts down and leaves a second before the server's window ends.
-function startUndo(strip) {
-  const total = Number(strip.dataset.left);
-  const ends = performance.now() + total * 1000;
-  const rim = strip.querySelector(".left");
-  const tick = () => {
-    const left = Math.max(0, (ends - performance.now()) / 1000);
-    if (left <= 0) return strip.remove();
-    const number = Math.ceil(left);
-    for (const element of strip.querySelectorAll(".secs, text")) element.textContent = number;
-    const ticks = Math.ceil((40 * left) / total);
-    rim.setAttribute("stroke-dasharray", `${".35 .65 ".repeat(ticks)}0 ${40 - ticks}`);
-    return setTimeout(tick, 250);
-  };
-  tick();
-}
-
-// What is typed or chosen stays with this tab until it is decided: a reload or a crash loses nothing.
-const KEPT = /^(edit|text|call|answer)\b/;
-
-function keepDraft(form) {
-  const name = `draft:${form.dataset.draft}`;
-  const reply = form.querySelector("#reply");
-  const original = form.querySelector("#original");
-  const note = document.getElementById("kept");
-  const inputs = () => [...form.elements].filter((each) => KEPT.test(each.name));
-  const read = () => Object.fromEntries([...new FormData(form)].filter(([key]) => KEPT.test(key)));
-  const first = read();
-  const mark = () => {
-    const edits = inputs().some((each) => each.name.startsWith("edit.") && each !== reply
-      && each.value !== first[each.name]);
-    document.body.classList.toggle("edited", edits || Boolean(reply && reply.value !== original.value));
-  };
-  const kept = JSON.parse(sessionStorage.getItem(name) || "{}");
-  for (const input of inputs()) {
-    if (!(input.name in kept)) continue;
-    if (input.type === "radio") input.checked = input.value === kept[input.name];
-    else input.value = kept[input.name];
-    if (note) note.textContent = "your text from before, restored";
-    if (input === reply) htmx.trigger(reply, "redline");
-  }
-  mark();
-  form.addEventListener("input", () => {
-    mark();
-    const changed = Object.entries(read()).filter(([key, value]) => value !== (first[key] ?? ""));
-    if (changed.length) sessionStorage.setItem(name, JSON.stringify(Object.fromEntries(changed)));
-    else sessionStorage.removeItem(name);
-    if (note) note.textContent = "kept in this tab";
-  });
-}
-
 function copy(button) {
   const source = document.querySelector(button.dataset.copy);
   source.select();
@@ -136,12 +86,5 @@ document.addEventListener("click", (event) => {
   }
 });
 
-function begin() {
-  const strip = document.getElementById("undo");
-  if (strip) startUndo(strip);
-  const form = document.getElementById("decide");
-  if (form) keepDraft(form);
-}
-document.addEventListener("countersign:shown", begin);
 // Deferred scripts run before this event; htmx, which came first, has then read the page.
 document.addEventListener("DOMContentLoaded", () => shown(document.body));

@@ -1,2 +1,245 @@
 // Who else is here: claims, presence, notes.
 "use strict";
+{
+  const EVERY = 15_000;
+  const WRITING = 5_000; // without a key, an editor is a reader again
+  // Of this page, not of the tab: a tab that is copied would bring its id along.
+  const tab = uuid();
+  let at = null; // the case on the screen: where to tell of it, and what was told
+  let active = Date.now();
+  let quiet;
+
+  function uuid() { // crypto.randomUUID is for secure origins alone
+    const hex = [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
+    return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
+  }
+
+  const token = () => JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
+
+  function told(more) {
+    const form = new FormData();
+    const said = { csrfmiddlewaretoken: token(), tab, ...more };
+    for (const [name, value] of Object.entries(said)) if (value) form.set(name, value);
+    return form;
+  }
+
+  function here() {
+    if (!at) return;
+    const idle = String(Math.floor((Date.now() - active) / 1000));
+    const body = told({ doing: at.doing, active: idle, ahead: document.body.dataset.ahead });
+    fetch(at.here, { method: "POST", body, headers: { "X-CSRFToken": token() }, redirect: "manual" }).catch(() => {});
+  }
+
+  function does(doing) {
+    if (!at || at.doing === doing) return;
+    at.doing = doing;
+    here();
+  }
+
+  function leave(more) {
+    if (at) navigator.sendBeacon(at.leave, told(more));
+  }
+
+  function worked() {
+    const away = Date.now() - active > 30_000;
+    active = Date.now();
+    if (away) here();
+  }
+
+  for (const name of ["keydown", "pointerdown", "wheel", "touchmove"]) {
+    document.addEventListener(name, worked, { capture: true, passive: true });
+  }
+  document.addEventListener("input", (event) => {
+    if (!event.target.closest("#decide")) return;
+    does("editing");
+    clearTimeout(quiet);
+    quiet = setTimeout(() => does("reading"), WRITING);
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) does("reading");
+  });
+  setInterval(here, EVERY);
+  addEventListener("pagehide", () => leave({ ahead: document.body.dataset.ahead }));
+  addEventListener("pageshow", (event) => { if (event.persisted) here(); });
+
+  document.addEventListener("countersign:shown", (event) => {
+    const people = event.detail.querySelector("#people");
+    if (!people) return;
+    clearTimeout(quiet);
+    active = Date.now();
+    at = { here: people.dataset.here, leave: people.dataset.leave, doing: "reading", ...seen() };
+    here();
+    keepNote();
+  });
+  document.addEventListener("countersign:leaving", () => {
+    leave();
+    at = null;
+  });
+
+  document.addEventListener("countersign:nudged", (event) => {
+    const { presence = [], refresh } = event.detail;
+    if (refresh || presence.includes(Number(document.body.dataset.review))) soon("nudge:presence", 80);
+    for (const id of presence) if (document.getElementById(`marks-${id}`)) stale.add(id);
+    if (stale.size) marking ??= setTimeout(mark, 300);
+  });
+
+  // The same in the rows of the queue, without asking for the queue.
+  const stale = new Set();
+  let marking;
+
+  async function mark() {
+    const ids = [...stale].join(",");
+    const address = document.querySelector("[data-marks]")?.dataset.marks;
+    stale.clear();
+    marking = undefined;
+    const answer = address && await fetch(`${address}?ids=${ids}`).catch(() => null);
+    if (!answer?.ok) return;
+    const made = document.createElement("template");
+    made.innerHTML = await answer.text();
+    for (const each of [...made.content.children]) document.getElementById(each.id)?.replaceWith(each);
+  }
+
+  // What changed of it is read out, once.
+  function seen() {
+    return {
+      claim: document.getElementById("claim")?.dataset.said ?? "",
+      editing: [...document.querySelectorAll("#people .edits")].map((each) => each.textContent),
+    };
+  }
+
+  document.addEventListener("htmx:afterSettle", () => {
+    if (!at) return;
+    const now = seen();
+    const begun = now.editing.filter((each) => !at.editing.includes(each));
+    if (begun.length) say(begun.join(", "));
+    if (now.claim && now.claim !== at.claim) say(now.claim);
+    Object.assign(at, now);
+  });
+
+  // Who stood in what a refresh replaced stands in its like.
+  const PLACES = { claim: "turn", notes: "note" };
+  let stood = "";
+  for (const name of ["htmx:beforeSwap", "htmx:oobBeforeSwap"]) {
+    document.addEventListener(name, ({ detail: { target } }) => {
+      stood = target.id in PLACES && target.contains(document.activeElement) ? PLACES[target.id] : "";
+    });
+  }
+  for (const name of ["htmx:afterSwap", "htmx:oobAfterSwap"]) {
+    document.addEventListener(name, () => {
+      if (stood && document.activeElement === document.body) document.getElementById(stood)?.focus();
+      stood = "";
+    });
+  }
+
+  // Notes: what is typed outlives a reload, and @ offers whom one can name.
+  const kept = (form) => `note:${form.dataset.people}`;
+
+  function keepNote() {
+    const form = document.getElementById("note-new");
+    const typed = form && sessionStorage.getItem(kept(form));
+    if (typed && !form.note.value) form.note.value = typed;
+  }
+
+  document.addEventListener("htmx:afterRequest", ({ detail: { elt, successful } }) => {
+    if (elt.id === "note-new" && successful) sessionStorage.removeItem(kept(elt));
+  });
+  document.addEventListener("input", (event) => {
+    if (event.target.id !== "note") return;
+    const { form } = event.target;
+    if (event.target.value) sessionStorage.setItem(kept(form), event.target.value);
+    else sessionStorage.removeItem(kept(form));
+    offer(event.target);
+  });
+
+  let asked = 0; // an answer to an older question is too late
+  let list = null;
+
+  function begun(note) {
+    if (note.selectionStart !== note.selectionEnd) return null;
+    return /(?:^|[^\w@])@([\w.+-]{0,60})$/.exec(note.value.slice(0, note.selectionStart));
+  }
+
+  async function offer(note) {
+    const match = begun(note);
+    const mine = ++asked;
+    if (!match) return close();
+    const answer = await fetch(`${note.form.dataset.people}?q=${encodeURIComponent(match[1])}`).catch(() => null);
+    if (mine !== asked || !answer?.ok || !note.isConnected) return undefined;
+    const { people } = await answer.json();
+    return mine === asked && begun(note) ? open(note, people) : close();
+  }
+
+  function open(note, people) {
+    close();
+    if (!people.length) return;
+    list = document.createElement("ul");
+    Object.assign(list, { id: "named", className: "named sheet" });
+    list.setAttribute("role", "listbox");
+    list.setAttribute("aria-label", note.form.dataset.who);
+    people.forEach((person, index) => {
+      const item = document.createElement("li");
+      item.id = `named-${index}`;
+      item.setAttribute("role", "option");
+      item.dataset.username = person.username;
+      const username = document.createElement("span");
+      username.className = "quiet";
+      username.textContent = `@${person.username}`;
+      item.append(`${person.name} `, username);
+      item.addEventListener("pointerdown", (event) => { event.preventDefault(); put(note, item); });
+      list.append(item);
+    });
+    note.after(list);
+    note.setAttribute("aria-controls", "named");
+    choose(note, 0);
+  }
+
+  function choose(note, index) {
+    const items = [...list.children];
+    const chosen = items[(index + items.length) % items.length];
+    for (const each of items) each.setAttribute("aria-selected", String(each === chosen));
+    note.setAttribute("aria-activedescendant", chosen.id);
+    chosen.scrollIntoView({ block: "nearest" });
+  }
+
+  function close() {
+    asked += 1;
+    if (!list) return;
+    const note = document.getElementById("note");
+    for (const name of ["aria-controls", "aria-activedescendant"]) note?.removeAttribute(name);
+    list.remove();
+    list = null;
+  }
+
+  function put(note, item) {
+    const match = begun(note);
+    if (match) note.setRangeText(`${item.dataset.username} `, note.selectionStart - match[1].length, note.selectionStart, "end");
+    close();
+    note.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  document.addEventListener("keydown", (event) => {
+    const note = event.target;
+    if (note.id !== "note") return;
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      event.stopPropagation();
+      note.form.requestSubmit();
+      return;
+    }
+    if (!list || event.isComposing) return;
+    const chosen = list.querySelector('[aria-selected="true"]');
+    const index = [...list.children].indexOf(chosen);
+    const acts = {
+      ArrowDown: () => choose(note, index + 1),
+      ArrowUp: () => choose(note, index - 1),
+      Enter: () => put(note, chosen),
+      Tab: () => put(note, chosen),
+      Escape: close,
+    };
+    if (!(event.key in acts)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    acts[event.key]();
+  }, true);
+  document.addEventListener("focusout", (event) => { if (event.target.id === "note") close(); });
+}

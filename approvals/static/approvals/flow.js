@@ -1,2 +1,330 @@
 // Next, decide and undo without waiting: what comes next was fetched ahead.
 "use strict";
+
+(() => {
+  const HEADERS = { "X-Flow": "1" };
+  const SEND_AGAIN = 10 * 60 * 1000; // ms in which a decision that did not get through is sent by itself
+  const PASSED = "passed"; // cases that were left undecided with Next, in this tab
+
+  const pane = () => document.getElementById("review");
+  const strip = () => document.getElementById("strip");
+  const words = () => document.getElementById("flow-words").dataset;
+  const here = () => Number(document.body.dataset.review);
+  // From the cookie: a page outlives a sign-in, its own token does not.
+  const token = () => /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? "";
+
+  const post = (address, fields, options = {}) => {
+    fields.set("csrfmiddlewaretoken", token());
+    return fetch(address, { method: "POST", body: fields, headers: HEADERS, ...options });
+  };
+  const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
+  const parsed = (html) => new DOMParser().parseFromString(html, "text/html");
+
+  function busy(is) {
+    if (is) document.body.dataset.busy = "";
+    else delete document.body.dataset.busy;
+    pane()?.setAttribute("aria-busy", String(is));
+  }
+
+  // What comes next
+
+  let ahead; // { id, node }: claimed for this person, and not yet looked at
+  let fetching;
+
+  function keepAhead(found) {
+    ahead = found;
+    document.body.dataset.ahead = found ? found.id : "";
+    return found;
+  }
+
+  const passed = () => JSON.parse(sessionStorage.getItem(PASSED) || "[]");
+  const passBy = (id) => sessionStorage.setItem(PASSED, JSON.stringify([...passed(), id].slice(-50)));
+
+  async function workOf(answer) {
+    const id = Number(answer.headers.get("X-Case"));
+    if (!answer.ok || !id) return undefined;
+    return { id, node: document.adoptNode(parsed(await answer.text()).getElementById("review")) };
+  }
+
+  async function askForNext() {
+    const form = document.getElementById("next-form");
+    if (!form) return undefined;
+    const fields = new FormData(form);
+    for (const id of passed()) fields.append("besides", id);
+    fields.set("ahead", "1");
+    return workOf(await post(form.getAttribute("action"), fields));
+  }
+
+  // One at a time: two would claim two cases.
+  function fetchAhead() {
+    fetching ??= askForNext().catch(() => undefined).then((found) => {
+      fetching = undefined;
+      return keepAhead(found);
+    });
+    return fetching;
+  }
+
+  const read = async (id, query = "") =>
+    workOf(await fetch(`/reviews/${id}/?part=work${query}`, { headers: HEADERS }));
+
+  // What was fetched ahead has changed since: it is shown as it is, or not at all.
+  let renewing;
+  document.addEventListener("countersign:nudged", ({ detail }) => {
+    const id = ahead?.id;
+    if (!id || renewing || !(detail.refresh || detail.reviews.includes(id))) return;
+    renewing = setTimeout(async () => {
+      renewing = undefined;
+      const found = await read(id, `&${new URLSearchParams(location.search)}`).catch(() => undefined);
+      if (ahead?.id === id) keepAhead(found && "decidable" in found.node.dataset ? found : undefined);
+    }, 800);
+  });
+
+  // Onto the screen
+
+  function mark() {
+    for (const row of document.querySelectorAll("#q-rows .row[aria-current]")) row.removeAttribute("aria-current");
+    document.getElementById(`row-${here()}`)?.setAttribute("aria-current", "true");
+  }
+  document.addEventListener("htmx:afterSettle", (event) => { if (event.target.closest("#q-pane")) mark(); });
+
+  function paint(found, push = true) {
+    const { node } = found;
+    document.dispatchEvent(new CustomEvent("countersign:leaving", { detail: pane() }));
+    document.body.classList.remove("edited");
+    pane().replaceWith(node);
+    document.body.dataset.review = found.id;
+    document.title = `${node.dataset.title} · Countersign`;
+    if (push) history.pushState({}, "", node.dataset.address);
+    if (ahead === found) keepAhead(undefined);
+    busy(false);
+    mark();
+    htmx.process(node);
+    shown(node);
+    const heading = node.querySelector("h1");
+    heading.tabIndex = -1;
+    heading.focus({ preventScroll: true });
+    // As it is now; and from now on this person has seen it.
+    htmx.trigger(document.body, "nudge:review");
+  }
+
+  // Whatever the server answered instead, in place of the case: a conflict, a form that lacks something.
+  function paintPage(html) {
+    const page = parsed(html);
+    const desk = page.querySelector(".desk");
+    if (!desk || !document.querySelector(".desk")) { location.reload(); return; }
+    document.dispatchEvent(new CustomEvent("countersign:leaving", { detail: pane() }));
+    const node = document.adoptNode(desk);
+    document.querySelector(".desk").replaceWith(node);
+    document.body.dataset.review = page.body.dataset.review;
+    document.title = page.title;
+    busy(false);
+    htmx.process(node);
+    shown(node);
+    (node.querySelector("[role=alert]") ?? node).scrollIntoView?.({ block: "nearest" });
+    say(node.querySelector("[role=alert]")?.textContent ?? page.title);
+  }
+
+  async function goNext(leave) {
+    busy(true);
+    const found = ahead ?? await fetchAhead();
+    if (found) paint(found);
+    else if (leave) await leave();
+    else { busy(false); tell(words().none); }
+  }
+
+  async function open(address, push = true) {
+    busy(true);
+    const found = await fetch(address + (address.includes("?") ? "&" : "?") + "part=work", { headers: HEADERS })
+      .then(workOf).catch(() => undefined);
+    if (found) paint(found, push);
+    else location.assign(address);
+  }
+
+  // The strip
+
+  function putStrip(html) {
+    const old = strip();
+    const node = parsed(html).getElementById("strip");
+    if (!old || !node) return;
+    old.replaceWith(document.adoptNode(node));
+    htmx.process(node);
+    beginStrip();
+  }
+
+  function tell(text, act) {
+    if (!strip()) return;
+    let told = strip().querySelector(".told");
+    if (!told) {
+      told = document.createElement("p");
+      told.className = "told";
+      strip().prepend(told);
+    }
+    told.replaceChildren(text);
+    if (act) told.append(" ", act);
+    say(text);
+  }
+
+  function button(label, act) {
+    const made = document.createElement("button");
+    made.type = "button";
+    made.className = "btn";
+    made.textContent = label;
+    made.addEventListener("click", act);
+    return made;
+  }
+
+  let ticking;
+  let later;
+  function beginStrip() {
+    clearTimeout(ticking);
+    clearTimeout(later);
+    const undo = document.getElementById("undo");
+    if (!undo) return;
+    const total = Number(undo.dataset.left);
+    if (total > 0) countDown(undo, total, performance.now() + total * 1000);
+    else if (undo.dataset.state === "finished" || undo.dataset.state === "paused") later = setTimeout(renewStrip, 12_500);
+  }
+  const renewStrip = () => htmx.trigger(document.body, "nudge:strip");
+
+  function countDown(undo, total, ends) {
+    const left = Math.max(0, (ends - performance.now()) / 1000);
+    if (left <= 0) { undo.querySelector("form")?.remove(); renewStrip(); return; }
+    for (const element of undo.querySelectorAll(".secs, text")) element.textContent = Math.ceil(left);
+    const ticks = Math.ceil((40 * left) / total);
+    undo.querySelector(".left").setAttribute("stroke-dasharray", `${".35 .65 ".repeat(ticks)}0 ${40 - ticks}`);
+    ticking = setTimeout(countDown, 250, undo, total, ends);
+  }
+
+  document.addEventListener("htmx:afterSettle", (event) => { if (event.target.id === "strip") beginStrip(); });
+  document.addEventListener("countersign:nudged", ({ detail }) => {
+    const mine = Number(document.getElementById("undo")?.dataset.decided);
+    if (mine && (detail.refresh || detail.reviews.includes(mine))) soon("nudge:strip", 100);
+  });
+
+  // Deciding. What was sent is kept until the server has answered, whatever dies in between.
+
+  const name = (record) => `unsent:${document.body.dataset.user}:${record.key}`;
+  const keep = (record) => localStorage.setItem(name(record), JSON.stringify(record));
+  const forget = (record) => localStorage.removeItem(name(record));
+
+  function recordOf(form, submitter) {
+    const fields = [...new FormData(form, submitter)].filter(([key]) => key !== "csrfmiddlewaretoken");
+    const key = new Map(fields).get("key");
+    const address = form.getAttribute("action"); // a field named so hides the property
+    return { key, address, title: pane().dataset.title, fields, at: Date.now() };
+  }
+
+  // Repeated until it is answered: its key makes it count once.
+  async function send(record) {
+    for (let tries = 0; ; tries += 1) {
+      const fields = new FormData();
+      for (const [key, value] of record.fields) fields.append(key, value);
+      const small = JSON.stringify(record).length < 30_000; // what a page may send as it closes
+      const answer = await post(record.address, fields, { keepalive: small }).catch(() => undefined);
+      if (answer && ![502, 503, 504].includes(answer.status)) return answered(record, answer);
+      tell(words().unsent);
+      await pause(Math.min(1000 * 2 ** tries, 8000));
+    }
+  }
+
+  async function answered(record, answer) {
+    const html = await answer.text();
+    if (answer.headers.has("X-Strip")) { forget(record); putStrip(html); return true; }
+    if (answer.status === 401 || answer.redirected) {
+      tell(words().signedOut, button(words().signIn, () => location.reload()));
+      return false;
+    }
+    forget(record);
+    return html;
+  }
+
+  async function decide(form, submitter) {
+    const record = recordOf(form, submitter);
+    keep(record);
+    busy(true);
+    const from = here();
+    const sent = send(record);
+    // Only what cannot lack anything goes on before the answer: else the person is needed here.
+    if (isWhole(form, submitter) && (ahead ?? await fetchAhead())) {
+      paint(ahead);
+      say(words().decided);
+      const outcome = await sent;
+      if (typeof outcome === "string") bad(record, from, outcome);
+      return;
+    }
+    const outcome = await sent;
+    if (typeof outcome === "string") paintPage(outcome);
+    else if (outcome) await goNext(() => { location.assign(document.body.dataset.queue); });
+    else busy(false);
+  }
+
+  function isWhole(form, submitter) {
+    if (form.classList.contains("question")) return false;
+    const reason = submitter?.closest(".saying")?.querySelector("textarea");
+    return !reason || reason.value.trim() !== "";
+  }
+
+  function bad(record, from, html) {
+    const text = words().unrecorded.replace("%s", record.title);
+    if (here() === from) paintPage(html);
+    else tell(text, button(words().see, () => paintPage(html)));
+  }
+
+  async function undo(form) {
+    const back = Number(document.getElementById("undo").dataset.decided);
+    const answer = await post(form.getAttribute("action"), new FormData(form)).catch(() => undefined);
+    if (!answer) { tell(words().unsent); return; }
+    putStrip(await answer.text());
+    if (!answer.ok || !answer.headers.has("X-Strip")) { say(strip()?.textContent ?? ""); return; }
+    say(words().undone);
+    const left = "decidable" in (pane()?.dataset ?? {}) && here() !== back ? here() : undefined;
+    if (!pane()) { location.assign(`/reviews/${back}/`); return; }
+    await open(`/reviews/${back}/`);
+    if (left) keepAhead(await read(left).catch(() => undefined)); // what was interrupted comes next
+  }
+
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    const sender = event.submitter;
+    if (document.body.dataset.busy !== undefined && ["decide", "next-form"].includes(form.id)) event.preventDefault();
+    else if (form.id === "undo-form") { event.preventDefault(); undo(form); }
+    else if (form.id === "next-form" && pane()) {
+      event.preventDefault();
+      passBy(here());
+      goNext();
+    } else if (form.id === "decide" && !("stay" in document.body.dataset) && !sender?.hasAttribute("formaction")) {
+      event.preventDefault();
+      decide(form, sender);
+    }
+  });
+
+  document.addEventListener("click", (event) => {
+    const row = event.target.closest("a.row");
+    const plain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+    if (!row || !pane() || !plain || event.defaultPrevented) return;
+    event.preventDefault();
+    open(row.getAttribute("href"));
+  });
+  window.addEventListener("popstate", () => { if (pane()) open(location.pathname + location.search, false); });
+
+  // Begin
+
+  let soonAhead;
+  document.addEventListener("countersign:shown", () => {
+    clearTimeout(soonAhead);
+    if (ahead?.id === here()) keepAhead(undefined);
+    if ("decidable" in (pane()?.dataset ?? {}) && !("stay" in document.body.dataset) && !ahead) {
+      soonAhead = setTimeout(fetchAhead, 150);
+    }
+  });
+
+  document.addEventListener("DOMContentLoaded", () => {
+    beginStrip();
+    const mine = `unsent:${document.body.dataset.user}:`;
+    for (const key of Object.keys(localStorage).filter((each) => each.startsWith(mine))) {
+      const record = JSON.parse(localStorage.getItem(key));
+      if (Date.now() - record.at > SEND_AGAIN) localStorage.removeItem(key);
+      else send(record).then((outcome) => { if (typeof outcome === "string") bad(record, 0, outcome); });
+    }
+  });
+})();

@@ -1,0 +1,86 @@
+"""`make bench`: from a key press to the next case on the screen, in Chromium, with 1,000 waiting.
+
+Not collected by `make test`. Measured in the page, from the key's event to the frame after the one
+in which the next case's heading has changed; as ratios to the load of the same server's empty page.
+"""
+
+import os
+import re
+import statistics
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from approvals.models import Review
+from tests.bench_pages import fill
+from tests.conftest import capture_all, pause
+
+CASES = int(os.environ.get("CASES", "100"))
+
+# Of each key press: when it came, and when the frame with another heading was painted.
+WATCH = """() => {
+  let began = 0;
+  document.addEventListener("keydown", (event) => {
+    if (["a", "n"].includes(event.key)) began = event.timeStamp;
+  }, true);
+  const heading = () => document.querySelector("#review h1")?.textContent;
+  let last = heading();
+  new MutationObserver(() => {
+    if (!began || heading() === last || !heading()) return;
+    last = heading();
+    const from = began;
+    began = 0;
+    requestAnimationFrame(() => setTimeout(() => window.painted.push(performance.now() - from), 0));
+  }).observe(document.body, { childList: true, subtree: true });
+}"""
+
+
+def figures(taken: list[float]) -> tuple[float, float, float]:
+    """(median, 95th percentile, worst) in milliseconds."""
+    return statistics.median(taken), statistics.quantiles(taken, n=20)[-1], max(taken)
+
+
+def empty_page(page: Any) -> float:
+    """The median load of /health in the same browser, from its request to its end, in ms."""
+    script = "() => { const [e] = performance.getEntriesByType('navigation'); return e.duration }"
+    taken = []
+    for _ in range(20):
+        page.goto("/health")
+        taken.append(page.evaluate(script))
+    return statistics.median(taken)
+
+
+def pressed(page: Any, key: str, ahead: bool) -> list[float]:
+    page.evaluate("window.painted = []")
+    for done in range(CASES):
+        heading = page.locator("#review h1").text_content()
+        if ahead:
+            expect(page.locator("body")).to_have_attribute("data-ahead", re.compile(r"\d"))
+        page.keyboard.press(key)
+        expect(page.locator("#review h1")).not_to_have_text(heading)
+        page.wait_for_timeout(60)
+        assert page.evaluate("window.painted.length") == done + 1
+    return list(page.evaluate("window.painted"))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.django_db(transaction=True)
+def test_from_a_key_to_the_next_case(site: Any, person: Any, clean: None, cast: object) -> None:
+    for number in range(CASES + 20):  # these are decided: real threads
+        pause("support", subject=f"Real {number}")
+    capture_all()
+    fill(1_000)
+    page = person(site(undo=600, worker=False), "rita", stays=False)
+    empty = empty_page(page)
+    print(f"\n\n1,000 waiting; empty page (/health) in the same Chromium: {empty:.1f} ms median")
+    page.goto(Review.objects.waiting().oldest_first().first().get_absolute_url())
+    for name, key, ahead in (
+        ("approve, next fetched ahead", "a", True),
+        ("Next, cold", "n", False),
+    ):
+        median, p95, worst = figures(pressed(page, key, ahead))
+        print(
+            f"{name:<30} median {median:6.1f} ms ({median / empty:4.1f}), p95 {p95:6.1f} ms"
+            f" ({p95 / empty:4.1f}), worst {worst:6.1f} ms"
+        )

@@ -1,0 +1,162 @@
+"""From one case to the next: who gets which, and what a person sees of the last one."""
+
+import datetime as dt
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import expect
+
+from approvals.models import AuditEntry, Decision, Review
+from tests.conftest import eventually, form_of, waiting
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean", "cast")]
+IN_PAGE = {"HTTP_X_FLOW": "1"}
+
+
+def aged(number: int) -> list[Review]:
+    """Cases that wait, oldest first."""
+    made = [waiting("support", subject=f"Case {place}") for place in range(number)]
+    for place, review in enumerate(made):
+        Review.objects.filter(pk=review.pk).update(
+            waiting_since=timezone.now() - dt.timedelta(hours=number - place)
+        )
+    return made
+
+
+def test_next_opens_the_oldest_case_that_nobody_has(as_):
+    first, second, third = aged(3)
+    assert as_("rita").post("/next").url == first.get_absolute_url()
+    assert as_("tom").post("/next").url == second.get_absolute_url()
+    assert as_("rita").post("/next", {"besides": first.pk}).url == third.get_absolute_url()
+    holders = Review.objects.order_by("waiting_since").values_list("claimed_by__username", flat=True)
+    assert list(holders) == ["rita", "tom", "rita"]
+    assert AuditEntry.objects.filter(action="claimed").count() == 3
+
+
+def test_a_lease_that_ran_out_is_served_again(as_):
+    (only,) = aged(1)
+    as_("rita").post("/next")
+    assert as_("tom").post("/next").url == "/"
+    Review.objects.update(claimed_until=timezone.now() - dt.timedelta(seconds=1))
+    assert as_("tom").post("/next").url == only.get_absolute_url()
+
+
+def test_next_passes_over_what_is_put_off_or_meant_for_somebody_else(as_, cast):
+    off, theirs, free = aged(3)
+    Review.objects.filter(pk=off.pk).update(snoozed_until=timezone.now() + dt.timedelta(hours=1))
+    Review.objects.filter(pk=theirs.pk).update(assigned_to=cast.tom)
+    assert as_("rita").post("/next").url == free.get_absolute_url()
+    assert as_("tom").post("/next").url == theirs.get_absolute_url()
+
+
+def test_next_keeps_to_the_list_that_is_shown(as_):
+    _, wanted = waiting("support", subject="Fees"), waiting("support", subject="Zinsen")
+    assert as_("rita").post("/next?q=zinsen").url == f"{wanted.get_absolute_url()}?q=zinsen"
+
+
+@pytest.mark.parametrize("name", ["ada", "mara", "stan"])
+def test_nobody_is_served_what_they_may_not_decide(as_, name):
+    aged(1)
+    assert as_(name).post("/next").url == "/"
+    assert not Review.objects.exclude(claimed_by=None).exists()
+
+
+def test_a_get_serves_nothing(as_):
+    aged(1)
+    assert as_("rita").get("/next").status_code == 405
+    assert not Review.objects.exclude(claimed_by=None).exists()
+
+
+def test_what_is_fetched_ahead_counts_as_looked_at_only_when_it_is_shown(as_):
+    (only,) = aged(1)
+    answer = as_("rita").post("/next", {"ahead": 1}, **IN_PAGE)
+    assert answer["X-Case"] == str(only.pk)
+    assert 'id="decide"' in answer.text
+    assert "<html" not in answer.text
+    assert not AuditEntry.objects.filter(action="opened").exists()
+    assert as_("rita").post("/next", {"besides": only.pk}, **IN_PAGE).status_code == 204
+
+
+def test_the_strip_counts_the_day_and_closes_before_the_window_does(as_):
+    first, _ = aged(2)
+    answer = as_("rita").post(f"/reviews/{first.pk}/decide", form_of(first), **IN_PAGE)
+    assert answer.status_code == 200
+    assert answer.context["decided_today"] == 1
+    assert answer.context["left_in_queue"] == "1"
+    assert answer.context["undo_left"] == 6  # of 8
+    decision = Decision.objects.get()
+    Decision.objects.update(apply_after=decision.apply_after - dt.timedelta(seconds=6.6))
+    assert b'data-act="undo"' not in as_("rita").get("/strip").content
+    assert as_("rita").post(f"/decisions/{decision.pk}/undo", **IN_PAGE).status_code == 200
+    assert as_("rita").get("/strip").context["decided_today"] == 0
+
+
+def test_too_late_is_said_in_the_strip(as_):
+    (only,) = aged(1)
+    as_("rita").post(f"/reviews/{only.pk}/decide", form_of(only))
+    decision = Decision.objects.get()
+    Decision.objects.update(apply_after=timezone.now())
+    answer = as_("rita").post(f"/decisions/{decision.pk}/undo", **IN_PAGE)
+    assert answer.status_code == 409
+    assert "Too late to undo" in answer.text
+
+
+# In a browser
+
+
+def fetched_ahead(page, review: Review) -> None:
+    expect(page.locator("body")).to_have_attribute("data-ahead", str(review.pk))
+
+
+def test_deciding_paints_the_next_case_at_once_and_undo_brings_the_last_one_back(site, person):
+    first, second, third = aged(3)
+    rita = person(site(undo=9), "rita", stays=False)
+    rita.goto(first.get_absolute_url())
+    fetched_ahead(rita, second)
+    rita.evaluate("window.sameDocument = true")
+    rita.fill("#reply", "Dear Maeve,\n\nit is mended.")
+    rita.click("#approve")
+    expect(rita.locator("h1")).to_have_text(second.title)
+    expect(rita).to_have_url(f"{rita.url.split('/reviews')[0]}{second.get_absolute_url()}")
+    expect(rita.locator("h1")).to_be_focused()
+    expect(rita.locator(".row[aria-current]")).to_contain_text(second.title)
+    undo = rita.locator("#undo")
+    expect(undo).to_contain_text("Applied in")
+    undo.get_by_role("button").click()
+    expect(rita.locator("h1")).to_have_text(first.title)
+    assert rita.input_value("#reply") == "Dear Maeve,\n\nit is mended."
+    fetched_ahead(rita, second)
+    rita.click("#approve")
+    expect(rita.locator("h1")).to_have_text(second.title)
+    fetched_ahead(rita, third)
+    assert rita.evaluate("window.sameDocument")
+    eventually(Decision.objects.filter(state="finished").exists, 20)
+    expect(rita.locator("#undo")).to_contain_text("finished")
+
+
+def test_a_decision_that_was_refused_is_told_beside_the_next_case(site, person):
+    first, second = aged(2)
+    rita = person(site(worker=False), "rita", stays=False)
+    rita.goto(first.get_absolute_url())
+    fetched_ahead(rita, second)
+    rita.fill("#reply", "Dear Maeve, mine.")
+    Review.objects.filter(pk=first.pk).update(digest="0" * 64)
+    rita.click("#approve")
+    expect(rita.locator("h1")).to_have_text(second.title)
+    rita.locator(".told").get_by_role("button").click()
+    expect(rita.locator("#mine")).to_have_value("Dear Maeve, mine.")
+
+
+def test_a_decision_sent_into_a_dead_connection_arrives_when_it_is_back(site, person):
+    first, second = aged(2)
+    rita = person(site(undo=9, worker=False), "rita", stays=False, expected=["net::ERR_", "htmx:"])
+    rita.goto(first.get_absolute_url())
+    fetched_ahead(rita, second)
+    rita.context.set_offline(True)
+    rita.click("#approve")
+    expect(rita.locator("h1")).to_have_text(second.title)
+    expect(rita.locator(".told")).to_contain_text("Not sent yet")
+    assert not Decision.objects.exists()
+    rita.context.set_offline(False)
+    eventually(Decision.objects.exists)
+    expect(rita.locator("#undo")).to_contain_text("Applied in")
