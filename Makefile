@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-reset test lint browser faults repeats bench shots messages lock clean
+.PHONY: demo demo-reset test lint browser faults repeats bench shots messages axe lock clean
 
 demo: .venv/installed
 	@$(BIN)/python manage.py demo
@@ -44,6 +44,10 @@ shots: .venv/installed browser
 # The catalogues of translations, brought up to date with the sources; what is new is to be written.
 messages: .venv/installed
 	$(BIN)/python -m tests.messages
+
+# Every page and state by every rule of axe: both languages, both themes. About three minutes.
+axe: .venv/installed browser
+	COUNTERSIGN_AXE=long $(BIN)/python -m pytest --timeout 900 tests/test_accessibility.py
 
 # Playwright's own Chromium where it can be had, else the system's.
 browser: .venv/installed

@@ -43,7 +43,9 @@ def draft(request: HttpRequest, pk: int) -> HttpResponse:
     saved = draft_actions.autosave(request.user, found, sent)
     if saved.conflict:
         return JsonResponse(_both(request, found, saved.draft, sent), status=409)
-    holder = _claimed(Actor.of(request), found, saved.draft.saved_at)
+    # What a page sends as it goes, perhaps after its decision, is no beginning of work.
+    is_going = "going" in request.POST
+    holder = _claimed(Actor.of(request), found, saved.draft.saved_at, is_going)
     return JsonResponse({**_told(saved.draft), "holder": holder})
 
 
@@ -83,9 +85,9 @@ def _both(request: HttpRequest, found: Review, saved: Draft, sent: Save) -> dict
     return {**_told(saved), **told, "fields": {**before, **saved.fields}}
 
 
-def _claimed(actor: Actor, found: Review, now: dt.datetime) -> str:
+def _claimed(actor: Actor, found: Review, now: dt.datetime, is_going: bool) -> str:
     """Whoever else holds the review. Nobody: then the person who writes does, from now on."""
-    if found.status != Review.Status.WAITING:
+    if is_going or found.status != Review.Status.WAITING:
         return ""
     if found.claimed_until is None or found.claimed_until <= now:
         try:

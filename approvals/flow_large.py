@@ -168,9 +168,7 @@ class _Layout:
 
 def _rect(kind: str, x: float, y: float, width: float, height: float, round_: float) -> SafeString:
     sides: Mapping[str, float] = {"x": x, "y": y, "width": width, "height": height, "rx": round_}
-    written = format_html_join(
-        "", ' {}="{}"', ((key, f"{side:g}") for key, side in sides.items())
-    )
+    written = format_html_join("", ' {}="{}"', ((key, f"{side:g}") for key, side in sides.items()))
     return format_html('<rect class="{}"{}/>', kind, written)
 
 

@@ -10,7 +10,7 @@ from approvals.models import Review
 from approvals.paging import as_int
 from approvals.policies import Policy
 from approvals.queue_page import among
-from approvals.views import IN_PAGE, told, work
+from approvals.views import IN_PAGE, is_anothers, told, work
 
 BESIDES = 60
 
@@ -21,6 +21,8 @@ def next_case(request: HttpRequest) -> HttpResponse:
 
     `besides` are the cases to pass over; `ahead` claims for a minute only, what is looked at later.
     """
+    if is_anothers(request):
+        return HttpResponse(status=401)
     policy = Policy(request.user)
     passed = [as_int(pk) for pk in request.POST.getlist("besides")[-BESIDES:]]
     ahead = "ahead" in request.POST

@@ -58,12 +58,12 @@ def _label(span: Span, slot: dt.datetime) -> str:
     if span.unit == "hour":
         return date_format(slot, "H")
     if span.key == "7":
-        return date_format(slot, "D j")
-    return date_format(slot, "j M") if slot.weekday() == 0 else ""
+        return date_format(slot, _("D j"))
+    return date_format(slot, "MONTH_DAY_FORMAT") if slot.weekday() == 0 else ""
 
 
 def _slot_name(span: Span, slot: dt.datetime) -> str:
-    return date_format(slot, "H:i" if span.unit == "hour" else "l j F")
+    return date_format(slot, "H:i" if span.unit == "hour" else _("l j F"))
 
 
 def age_names() -> list[str]:

@@ -33,7 +33,9 @@ class Person:
 def here(user: Any, review: Review, tab: UUID, doing: str) -> bool:
     """A tab says what it has open. Whether that is news to others."""
     with transaction.atomic():
-        known = Presence.objects.select_for_update().select_related("review").filter(pk=tab).first()
+        # Its own row alone: two tabs that change places would lock each other's reviews crosswise.
+        rows = Presence.objects.select_for_update(of=("self",)).select_related("review")
+        known = rows.filter(pk=tab).first()
         if known is not None and known.user_id != user.pk:
             raise Invalid("This tab is somebody else's.")
         now = database_now()

@@ -97,8 +97,8 @@ def _can_be_meant(review: Review, to: Any, group: Group | None) -> bool:
 
 def _arranged(actor: Actor, review_id: int) -> Review:
     """Inside a transaction: the review for this transaction alone, if it still waits."""
-    rows = Review.objects.select_for_update(no_key=True, of=("self",)).listed()
-    review = rows.select_related("claimed_by", "snoozed_by").get(pk=review_id)
+    # No select_related: after a wait for the lock the row is new, what is joined to it is not.
+    review = Review.objects.select_for_update(no_key=True).listed().get(pk=review_id)
     if not Policy(actor.user).may_arrange(review):
         raise NotAllowed
     if review.status != Review.Status.WAITING:

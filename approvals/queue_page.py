@@ -95,7 +95,7 @@ def _placed(rows: list[Review], asked: Asked, counts: dict[str, int]) -> list[Re
     now, midnight = timezone.now(), queue.end_of_day()
     before = ""
     for row in rows:
-        row.due = _due(row.deadline, now)  # type: ignore[attr-defined]
+        row.due = "" if asked.view == "decided" else _due(row.deadline, now)  # type: ignore[attr-defined]
         if row.due == "soon":  # type: ignore[attr-defined]
             row.minutes = _minutes(row.deadline, now)  # type: ignore[attr-defined]
         row.heading = ""  # type: ignore[attr-defined]
@@ -134,7 +134,7 @@ def _tabs(
         }
         for one in saved
     ]
-    is_saved = False
+    is_saved: Any = False
     for tab in kept:  # of two that are alike, the first
         tab["here"] = tab["here"] and not is_saved
         is_saved = is_saved or tab["here"]

@@ -16,7 +16,8 @@ def put(actor: Actor, reply: SavedReply) -> SavedReply:
     with refusing(actor):
         policy = Policy(actor.user)
         before = _locked(policy, reply.pk) if reply.pk else None
-        if not may_change(policy, reply) or (before and not may_change(policy, before)):
+        lost = reply.pk and before is None  # deleted meanwhile, or made somebody's own
+        if lost or not all(may_change(policy, one) for one in (reply, before) if one):
             raise NotAllowed("This saved reply is not yours to change.")
         told = _told(before), _told(reply)
         reply.save()

@@ -35,6 +35,7 @@ def _moment(text: str) -> dt.datetime | None:
         if found is None:
             return None
         aware = found if found.tzinfo else timezone.make_aware(found)
-        return aware.astimezone(dt.UTC)
+        # At either end of the calendar there are times that other zones cannot tell.
+        return aware.astimezone(dt.UTC) if 1 < aware.year < dt.MAXYEAR else None
     except (ValueError, OverflowError):
         return None

@@ -9,6 +9,7 @@ from django.contrib.auth.views import LoginView
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
@@ -17,7 +18,7 @@ from django.views.decorators.http import require_safe
 from approvals import actions, desk, editing, wording
 from approvals.answers import WORDS_FOR, approval_values, editable, offered, unreadable
 from approvals.audit import Actor
-from approvals.claims import FIELDS
+from approvals.claims import FIELDS, name_of
 from approvals.conversation import Message, messages
 from approvals.errors import AlreadyDecided, ApprovalError, Conflict, NotAllowed
 from approvals.forms import TEXT, DecideForm
@@ -40,6 +41,7 @@ from approvals.visible import visible
 AnyForm = DecideForm | QuestionForm
 # Sent by flow.js, which puts the answer into the page that is there.
 IN_PAGE = "X-Flow"
+OF_PERSON = "X-Person"
 
 
 @method_decorator(never_cache, name="dispatch")
@@ -69,6 +71,11 @@ def told(
     return answer
 
 
+def is_anothers(request: HttpRequest) -> bool:
+    """Whether a page of somebody else asks, who has signed out since in the same browser."""
+    return request.headers.get(OF_PERSON, str(request.user.pk)) != str(request.user.pk)
+
+
 # Review
 
 
@@ -84,7 +91,7 @@ def review(request: HttpRequest, pk: int) -> HttpResponse:
     if part == "history":
         return render(request, "review.html#history", _history(request, found))
     if part == "work":
-        return work(request, found, policy)
+        return HttpResponse(status=401) if is_anothers(request) else work(request, found, policy)
     return _review_page(request, found, policy)
 
 
@@ -268,12 +275,17 @@ def _standing(request: HttpRequest, found: Review, policy: Policy) -> dict[str, 
         "may_arrange": policy.may_arrange(found),
         "retry_times": _retry_times(found),
         "may_decide": policy.may_decide(found),
-        "may_undo": decision is not None and pending and policy.may_undo(decision),
+        "may_undo": decision is not None and _in_window(decision) and policy.may_undo(decision),
         "may_take_back": decision is not None and decision.is_stuck and policy.may_undo(decision),
         "may_retry": decision is not None and policy.may_retry(decision),
         "flow": _flow(found, shown["history"], pending),
         "thread_query": urlencode({"q": f'thread:"{found.thread_id}"'}),
     }
+
+
+def _in_window(decision: Decision) -> bool:
+    """By this process's clock, for the button; the database's refuses."""
+    return decision.state == Decision.State.PENDING and decision.apply_after > timezone.now()
 
 
 def _next_round(decision: Decision | None) -> Review | None:
@@ -335,7 +347,9 @@ def posted(view: Any) -> Any:
     @functools.wraps(view)
     def wrapped(request: HttpRequest, pk: Any) -> HttpResponse:
         if request.method == "POST":
-            answer: HttpResponse = view(request, pk)
+            answer: HttpResponse = (
+                HttpResponse(status=401) if is_anothers(request) else view(request, pk)
+            )
             return answer
         if isinstance(pk, uuid.UUID):
             pk = get_object_or_404(Decision, pk=pk).review_id
@@ -392,7 +406,7 @@ def _conflict_page(
         "diff": word_diff(theirs, form.text),
         "mine": form.text,
         "others": form.kept(),
-        "did": wording.did(decision.action) if decision else "",
+        "did": wording.did(name_of(decision.actor), decision.action) if decision else "",
         "told": [
             (entry, wording.headline(entry))
             for entry in reversed(AuditEntry.objects.filter(review=found).order_by("-id")[:8])

@@ -39,28 +39,25 @@ _SAID = {
     _A.NOTED: _("{who} left a note"),
     _A.SETTINGS: _("{who} changed {note}"),
 }
-# What a person did, after their name; and the same as the beginning of a sentence.
+# What a person did, whole: other languages have the verb elsewhere. Mine, theirs, in a word or two.
 _DID = {
-    "approve": (_("approved it as drafted"), _("Approved")),
-    "edit": (_("approved with an edit"), _("Approved")),
-    "reject": (_("rejected it"), _("Rejected")),
-    "send_back": (_("sent it back"), _("Sent back")),
-    "respond": (_("answered it"), _("Answered")),
-    "mixed": (_("decided its calls one by one"), _("Decided")),
-    "continue": (_("had the run go on"), _("Continued")),
-    "rerun": (_("ran it again from a checkpoint"), _("Run again")),
-}
-# The same whole: where a language has the verb elsewhere, no part can be put after a name.
-_DID_IT = {
-    "approve": (_("You approved it as drafted"), _("{who} approved it as drafted")),
-    "edit": (_("You approved with an edit"), _("{who} approved with an edit")),
-    "reject": (_("You rejected it"), _("{who} rejected it")),
-    "send_back": (_("You sent it back"), _("{who} sent it back")),
-    "respond": (_("You answered it"), _("{who} answered it")),
-    "mixed": (_("You decided its calls one by one"), _("{who} decided its calls one by one")),
-    "continue": (_("You had the run go on"), _("{who} had the run go on")),
-    "rerun": (_("You ran it again from a checkpoint"), _("{who} ran it again from a checkpoint")),
-    "": (_("You decided"), _("{who} decided")),
+    "approve": (_("You approved it as drafted"), _("{who} approved it as drafted"), _("Approved")),
+    "edit": (_("You approved with an edit"), _("{who} approved with an edit"), _("Approved")),
+    "reject": (_("You rejected it"), _("{who} rejected it"), _("Rejected")),
+    "send_back": (_("You sent it back"), _("{who} sent it back"), _("Sent back")),
+    "respond": (_("You answered it"), _("{who} answered it"), _("Answered")),
+    "mixed": (
+        _("You decided its calls one by one"),
+        _("{who} decided its calls one by one"),
+        _("Decided"),
+    ),
+    "continue": (_("You had the run go on"), _("{who} had the run go on"), _("Continued")),
+    "rerun": (
+        _("You ran it again from a checkpoint"),
+        _("{who} ran it again from a checkpoint"),
+        _("Run again"),
+    ),
+    "": (_("You decided"), _("{who} decided"), _("Decided")),
 }
 _ENDED = {
     "applied": _("The run goes on"),
@@ -68,18 +65,18 @@ _ENDED = {
     "paused": _("{done}; the run paused again"),
     "failed": _("{done}, but the run failed"),
 }
-ASKED = _("asks in")
-_WAITS = {"before": _("paused before"), "after": _("paused after"), "question": ASKED}
+_WAITS = {"before": _("paused before"), "after": _("paused after"), "question": _("asks in")}
 
 
-def did(action: str) -> str:
-    """What somebody did, to follow their name."""
-    return gettext(_DID.get(action, (_("decided"), ""))[0])
+def did(who: str, action: str) -> str:
+    """What somebody did, as a sentence; "" is the reader."""
+    mine, theirs, _done = _DID.get(action, _DID[""])
+    return gettext(theirs).format(who=who) if who else gettext(mine)
 
 
 def done(action: str) -> str:
     """The same in a word or two: Approved, Sent back."""
-    return gettext(_DID.get(action, ("", _("Decided")))[1])
+    return gettext(_DID.get(action, _DID[""])[2])
 
 
 def standing(decision: Decision, mine: bool) -> str:
@@ -87,7 +84,7 @@ def standing(decision: Decision, mine: bool) -> str:
     who = "" if mine else decision.actor.get_full_name() or decision.actor.get_username()
     finished = done(decision.action)
     if decision.state == Decision.State.PENDING:
-        return did_it(who, decision.action)
+        return did(who, decision.action)
     if decision.is_stuck:
         return gettext("{done}, but it could not be applied").format(done=finished)
     if decision.state == Decision.State.SUPERSEDED:
@@ -96,12 +93,6 @@ def standing(decision: Decision, mine: bool) -> str:
         return applied if decision.checkpoint_applied else moved
     ended = _ENDED.get(decision.state)
     return gettext(ended).format(done=finished) if ended else finished
-
-
-def did_it(who: str, action: str) -> str:
-    """What somebody did, as a sentence; "" is the reader."""
-    mine, theirs = _DID_IT.get(action, _DID_IT[""])
-    return gettext(theirs).format(who=who) if who else gettext(mine)
 
 
 def waits(review: Review) -> str:
@@ -123,7 +114,7 @@ def headline(entry: AuditEntry) -> str:
     """What happened, in one clause."""
     who = entry.actor_name or gettext("Somebody")
     if entry.action == _A.DECIDED:
-        return did_it(who, entry.note)
+        return did(who, entry.note)
     return gettext(_SAID[_A(entry.action)]).format(who=who, note=told(entry.note))
 
 
@@ -136,7 +127,8 @@ def remark(entry: AuditEntry) -> str:
 _WORDS = {
     *(_("input"), _("loop"), _("update"), _("fork"), _("replay")),
     *(_("added"), _("removed"), _("changed"), _("appended")),
-    *(_("done"), _("running"), _("failed"), _("pending"), _("skipped")),
+    *(_("done"), _("running"), _("failed")),
+    *(_("reject"), _("send_back"), _("respond")),
 }
 _RISK_VALUES = (_("low"), _("medium"), _("high"))
 _RISKS = {"low": _("Low risk"), "medium": _("Medium risk"), "high": _("High risk")}
@@ -162,11 +154,3 @@ def risk_value(text: str) -> str:
 def number(value: int) -> str:
     """With its thousands apart, as the reader's language has them."""
     return number_format(value, force_grouping=True)
-
-
-def kept_name(name: str) -> str:
-    """The name under which a text is shown that a page gives back."""
-    return gettext(_KEPT[name]) if name in _KEPT else name
-
-
-_KEPT = {"reject": _("reject"), "send_back": _("send back"), "respond": _("respond")}

@@ -110,12 +110,16 @@ def update(language: str) -> None:
     write(language, catalogue)
 
 
-def write(language: str, catalogue: Catalog) -> None:
+def written(language: str, catalogue: Catalog) -> str:
+    """The .po, in the order of its messages."""
     text = io.BytesIO()
     write_po(text, catalogue, width=100, no_location=True, sort_output=True, omit_header=True)
     lines = "".join(f'"{line}\\n"\n' for line in header_of(language).splitlines())
-    head = f'msgid ""\nmsgstr ""\n{lines}\n'
-    po(language).write_text(head + text.getvalue().decode().strip() + "\n", encoding="utf-8")
+    return f'msgid ""\nmsgstr ""\n{lines}\n{text.getvalue().decode().strip()}\n'
+
+
+def write(language: str, catalogue: Catalog) -> None:
+    po(language).write_text(written(language, catalogue), encoding="utf-8")
     po(language).with_suffix(".mo").write_bytes(compiled(language))
 
 

@@ -213,6 +213,10 @@ def test_nobody_restores_or_reads_anothers(as_, tab, review):
 
 
 def test_the_first_save_claims_and_a_later_one_says_who_holds_it(as_, cast, tab, review):
+    tab.send(base=0, version=1, going="1", **{TEXT: "Typed as the page goes."})
+    review.refresh_from_db()
+    assert review.claimed_by is None
+    tab.version = 1
     assert tab.save().json()["holder"] == ""
     review.refresh_from_db()
     assert review.claimed_by == cast.rita

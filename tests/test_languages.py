@@ -6,7 +6,6 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from babel.messages.pofile import read_po
 from django.template import Context, Template
 from django.test import Client, RequestFactory
 from django.utils import timezone, translation
@@ -61,18 +60,27 @@ def test_a_translation_fills_in_the_same_values_in_the_same_elements(language):
             assert sorted(PLACES.findall(string_)) in wanted, one.id
 
 
-def test_what_runs_is_what_is_written_and_carries_no_date_or_path(language):
+def test_what_runs_is_what_is_written_in_order_and_without_dates_or_paths(language):
     path = messages.po(language)
     text = path.read_text(encoding="utf-8")
+    assert text == messages.written(language, messages.read(language)), "run: make messages"
     assert path.with_suffix(".mo").read_bytes() == messages.compiled(language)
     assert not re.search(r"^#: |-Date:|/\w+/\w+\.py", text, re.M)
-    ids = [str(one.id) for one in read_po(text.splitlines(True)) if one.id]
-    assert ids == sorted(ids)
 
 
 @pytest.mark.parametrize("path", messages.templates(), ids=lambda path: path.name)
 def test_a_template_says_nothing_that_cannot_be_translated(path):
     assert bare(path) == []
+
+
+SCRIPTS = sorted((ROOT / "approvals" / "static").rglob("*.js"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_says_nothing_itself(path):
+    """Its words are in the page, put there by Django."""
+    code = re.sub(r"^\s*//.*$", "", path.read_text(encoding="utf-8"), flags=re.M)
+    assert re.findall(r"""["'`]([A-Z][a-z]+ [a-z][^"'`]*)["'`]""", code) == []
 
 
 # What is recorded in English is told in German
@@ -225,6 +233,13 @@ def test_pages_of_errors_ask_neither_session_nor_database():
 
 
 # Dates, numbers, ages
+
+
+@pytest.mark.parametrize("path", messages.templates(), ids=lambda path: path.name)
+def test_no_template_has_an_english_date(path):
+    """Days and months stand in an order of their language: in a format of its, or translated."""
+    formats = re.findall(r"""date:["']([^"']+)["']""", path.read_text(encoding="utf-8"))
+    assert [one for one in formats if one != "c" and re.search(r"(?<!_)[jdDlFMNnmY]\b", one)] == []
 
 
 NOW = dt.datetime(2026, 11, 19, 10, 42, 7, tzinfo=dt.UTC)

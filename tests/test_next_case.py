@@ -28,7 +28,9 @@ def test_next_opens_the_oldest_case_that_nobody_has(as_):
     assert as_("rita").post("/next").url == first.get_absolute_url()
     assert as_("tom").post("/next").url == second.get_absolute_url()
     assert as_("rita").post("/next", {"besides": first.pk}).url == third.get_absolute_url()
-    holders = Review.objects.order_by("waiting_since").values_list("claimed_by__username", flat=True)
+    holders = Review.objects.order_by("waiting_since").values_list(
+        "claimed_by__username", flat=True
+    )
     assert list(holders) == ["rita", "tom", "rita"]
     assert AuditEntry.objects.filter(action="claimed").count() == 3
 

@@ -15,7 +15,7 @@ from tests.conftest import MESSAGE, capture_all, form_of, pause, waiting
 from tests.queries import copies_of, counted_queries, crowd, listed
 
 pytestmark = pytest.mark.django_db
-MOST_QUERIES = 12
+MOST_QUERIES = 20  # of which five are every page's: session, person, groups, profile, mentions
 HTMX = {"HX-Request": "true"}
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -115,7 +115,7 @@ def test_the_facts_of_the_snapshot_are_there(as_):
 
 def test_the_graph_is_drawn_with_the_node_it_waits_before(as_):
     page = as_("rita").get(f"/reviews/{waiting().pk}/")
-    assertContains(page, "Waiting at human_approval.")
+    assertContains(page, "Waits: human_approval.")
     assertContains(page, '<circle class="here"', count=1)
     assertContains(page, "compliance_check")
 
@@ -166,7 +166,7 @@ def test_a_long_history_comes_twenty_at_a_time(as_):
 # Queries
 
 
-def test_twelve_queries_at_most_with_five_threads_and_with_five_hundred(as_):
+def test_twenty_queries_at_most_with_five_threads_and_with_five_hundred(as_):
     """Opened for the first time, which is recorded, and again."""
     review = waiting()
     here = f"/reviews/{review.pk}/"
@@ -186,7 +186,7 @@ def count(client, address: str, waiting_now: str) -> list[str]:
     return seen
 
 
-def test_twelve_queries_at_most_with_a_decision_and_a_long_history(as_):
+def test_twenty_queries_at_most_with_a_decision_and_a_long_history(as_):
     thread_id = pause("scripted")
     for number in range(24):
         update(thread_id, "scripted", amount=number)

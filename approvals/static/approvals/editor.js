@@ -32,8 +32,8 @@
     if ((kept(name)?.version ?? Infinity) <= version) sessionStorage.removeItem(name);
   };
 
-  function post(record, options) {
-    const body = new URLSearchParams({ ...record.fields, owner: record.owner, digest: record.digest, tab,
+  function post(record, options, more) {
+    const body = new URLSearchParams({ ...record.fields, ...more, owner: record.owner, digest: record.digest, tab,
       base: record.base, version: record.version, csrfmiddlewaretoken: token() });
     return fetch(record.address, { method: "POST", body, redirect: "manual", ...options });
   }
@@ -66,7 +66,7 @@
       this.restore();
       this.mark();
       form.addEventListener("input", (event) => { if (KEPT.test(event.target.name)) this.typed(); });
-      form.addEventListener("submit", () => { this.submitted = true; this.flush(); });
+      form.addEventListener("submit", () => { this.submitted = true; });
       this.both.addEventListener("click", (event) => {
         const button = event.target.closest("[data-use]");
         if (button) this.choose(button.dataset.use);
@@ -102,7 +102,7 @@
 
     keepHere() {
       const record = this.record();
-      sessionStorage.setItem(this.name, JSON.stringify(record));
+      try { sessionStorage.setItem(this.name, JSON.stringify(record)); } catch { /* full: the server has it soon */ }
       return record;
     }
 
@@ -216,7 +216,7 @@
       this.version += 1;
       const record = this.keepHere();
       const small = JSON.stringify(record).length * 3 < BODY;
-      const sent = post(record, { keepalive: small }).catch(() => undefined);
+      const sent = post(record, { keepalive: small }, { going: 1 }).catch(() => undefined);
       return sent.then((answer) => this.answered(record, answer));
     }
   }

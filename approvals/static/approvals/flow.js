@@ -2,7 +2,6 @@
 "use strict";
 
 (() => {
-  const HEADERS = { "X-Flow": "1" };
   const SEND_AGAIN = 10 * 60 * 1000; // ms in which a decision that did not get through is sent by itself
   const PASSED = "passed"; // cases that were left undecided with Next, in this tab
 
@@ -10,12 +9,14 @@
   const strip = () => document.getElementById("strip");
   const words = () => document.getElementById("flow-words").dataset;
   const here = () => Number(document.body.dataset.review);
-  // From the cookie: a page outlives a sign-in, its own token does not.
+  // From the cookie: a page outlives a sign-in, its own token does not. So it says whose page it is:
+  // nothing of it may be done in the name of whoever signed in since.
   const token = () => /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? "";
 
+  const headers = () => ({ "X-Flow": "1", "X-Person": document.body.dataset.user });
   const post = (address, fields, options = {}) => {
     fields.set("csrfmiddlewaretoken", token());
-    return fetch(address, { method: "POST", body: fields, headers: HEADERS, ...options });
+    return fetch(address, { method: "POST", body: fields, headers: headers(), ...options });
   };
   const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
   const parsed = (html) => new DOMParser().parseFromString(html, "text/html");
@@ -65,7 +66,7 @@
   }
 
   const read = async (id, query = "") =>
-    workOf(await fetch(`/reviews/${id}/?part=work${query}`, { headers: HEADERS }));
+    workOf(await fetch(`/reviews/${id}/?part=work${query}`, { headers: headers() }));
 
   // What was fetched ahead has changed since: it is shown as it is, or not at all.
   let renewing;
@@ -87,8 +88,17 @@
   }
   document.addEventListener("htmx:afterSettle", (event) => { if (event.target.closest("#q-pane")) mark(); });
 
+  // The second click of a double one was meant for what was there before.
+  let painted = 0;
+  document.addEventListener("click", (event) => {
+    if (event.detail < 2 || performance.now() - painted > 700 || !event.target.closest(".desk .work")) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }, true);
+
   function paint(found, push = true) {
     const { node } = found;
+    painted = performance.now();
     document.dispatchEvent(new CustomEvent("countersign:leaving", { detail: pane() }));
     document.body.classList.remove("edited");
     pane().replaceWith(node);
@@ -111,7 +121,10 @@
   function paintPage(html) {
     const page = parsed(html);
     const desk = page.querySelector(".desk");
-    if (!desk || !document.querySelector(".desk")) { location.reload(); return; }
+    if (!document.querySelector(".desk")) { location.reload(); return; }
+    // A page that is none of a case, as of an error: this one stays, with what is written in it.
+    if (!desk) { busy(false); tell(page.querySelector("h1")?.textContent ?? page.title); return; }
+    painted = performance.now();
     document.dispatchEvent(new CustomEvent("countersign:leaving", { detail: pane() }));
     const node = document.adoptNode(desk);
     document.querySelector(".desk").replaceWith(node);
@@ -134,7 +147,7 @@
 
   async function open(address, push = true) {
     busy(true);
-    const found = await fetch(address + (address.includes("?") ? "&" : "?") + "part=work", { headers: HEADERS })
+    const found = await fetch(address + (address.includes("?") ? "&" : "?") + "part=work", { headers: headers() })
       .then(workOf).catch(() => undefined);
     if (found) paint(found, push);
     else location.assign(address);
@@ -204,7 +217,9 @@
   // Deciding. What was sent is kept until the server has answered, whatever dies in between.
 
   const name = (record) => `unsent:${document.body.dataset.user}:${record.key}`;
-  const keep = (record) => localStorage.setItem(name(record), JSON.stringify(record));
+  function keep(record) {
+    try { localStorage.setItem(name(record), JSON.stringify(record)); } catch { /* full: it is sent all the same */ }
+  }
   const forget = (record) => localStorage.removeItem(name(record));
 
   function recordOf(form, submitter) {
@@ -231,11 +246,25 @@
     const html = await answer.text();
     if (answer.headers.has("X-Strip")) { forget(record); putStrip(html); return true; }
     if (answer.status === 401 || answer.redirected) {
-      tell(words().signedOut, button(words().signIn, () => location.reload()));
+      tellSignedOut();
       return false;
     }
     forget(record);
     return html;
+  }
+
+  const tellSignedOut = () => tell(words().signedOut, button(words().signIn, () => location.reload()));
+
+  // Too old to count without being asked: its words are kept as a draft, and the person is told.
+  async function shelve(record) {
+    const fields = new FormData();
+    for (const [name, value] of record.fields) fields.append(name, value);
+    const more = { owner: document.body.dataset.user, tab: record.key, base: 0, version: 1, going: 1 };
+    for (const [name, value] of Object.entries(more)) fields.set(name, value);
+    const place = record.address.replace(/decide.*/, "");
+    tell(words().unrecorded.replace("%s", record.title), button(words().see, () => location.assign(place)));
+    const answer = await post(`${place}draft`, fields).catch(() => undefined);
+    if (answer && !answer.redirected && answer.status < 500) forget(record);
   }
 
   async function decide(form, submitter) {
@@ -273,9 +302,10 @@
   async function undo(form) {
     const back = Number(document.getElementById("undo").dataset.decided);
     const answer = await post(form.getAttribute("action"), new FormData(form)).catch(() => undefined);
-    if (!answer) { tell(words().unsent); return; }
+    if (answer?.status === 401 || answer?.redirected) { tellSignedOut(); return; }
+    if (!answer?.headers.has("X-Strip")) { tell(words().notUndone); return; }
     putStrip(await answer.text());
-    if (!answer.ok || !answer.headers.has("X-Strip")) { say(strip()?.textContent ?? ""); return; }
+    if (!answer.ok) { say(strip()?.textContent ?? ""); return; }
     say(words().undone);
     const left = "decidable" in (pane()?.dataset ?? {}) && here() !== back ? here() : undefined;
     if (!pane()) { location.assign(`/reviews/${back}/`); return; }
@@ -323,7 +353,7 @@
     const mine = `unsent:${document.body.dataset.user}:`;
     for (const key of Object.keys(localStorage).filter((each) => each.startsWith(mine))) {
       const record = JSON.parse(localStorage.getItem(key));
-      if (Date.now() - record.at > SEND_AGAIN) localStorage.removeItem(key);
+      if (Date.now() - record.at > SEND_AGAIN) shelve(record);
       else send(record).then((outcome) => { if (typeof outcome === "string") bad(record, 0, outcome); });
     }
   });

@@ -15,8 +15,15 @@
   }
   const fold = () => Math.max(scroller() === document.scrollingElement ? 0 : scroller().getBoundingClientRect().top, 0);
 
-  let moved = 0;
-  document.addEventListener("pointermove", (event) => { if (event.pointerType !== "touch" && rows()?.contains(event.target)) moved = performance.now(); }, { passive: true });
+  // Browsers also tell of moves when only the page moved, under a pointer that rests.
+  let moved = -idle;
+  let spot = "";
+  document.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "touch" || !rows()?.contains(event.target)) return;
+    const now = `${event.clientX} ${event.clientY}`;
+    if (now !== spot) moved = performance.now();
+    spot = now;
+  }, { passive: true });
   const pointed = () => (performance.now() - moved < idle ? rows()?.querySelector("li:hover") : null);
   const focused = () => document.activeElement?.closest("#q-rows li") ?? null;
 
@@ -46,10 +53,12 @@
     if (age) age.textContent = pane().dataset.gone;
   }
 
+  let sweeps;
   function sweep() {
-    if (!rows() || pointed() || focused()) return;
-    const gone = [...rows().querySelectorAll("li.gone")];
-    if (!gone.length) return;
+    clearTimeout(sweeps);
+    const gone = [...(rows()?.querySelectorAll("li.gone") ?? [])];
+    if (!gone.length || focused()) return;
+    if (pointed()) { sweeps = setTimeout(sweep, idle); return; }
     const kept = anchor((item) => !item.classList.contains("gone"));
     for (const item of gone) item.remove();
     hold(kept);
@@ -137,7 +146,7 @@
     if (views) mergeViews(views);
     const [number, other] = [document.getElementById("q-count"), page.getElementById("q-count")];
     if (number && other) number.textContent = other.textContent;
-    heard(page.getElementById("q-pane"));
+    heard(page);
   });
   document.addEventListener("htmx:afterSettle", count);
 
@@ -184,8 +193,8 @@
   // A new case, told to who looks elsewhere and asked to be told
 
   let newest = Number(pane()?.dataset.newest ?? 0);
-  function heard(next) {
-    const came = Number(next?.dataset.newest ?? 0);
+  function heard(page) {
+    const came = Number(page.getElementById("q-pane")?.dataset.newest ?? 0);
     if (came <= newest) return;
     newest = came;
     if (!document.hidden || localStorage.getItem("told") === String(came)) return;
@@ -193,7 +202,7 @@
     const data = document.body.dataset;
     if ("notify" in data && "Notification" in window && Notification.permission === "granted") {
       const title = document.querySelector(`#i-${came} .row-t`)?.textContent;
-      const body = title ?? pane().dataset.waiting.replace("%s", document.getElementById("nav-count").textContent);
+      const body = title ?? pane().dataset.waiting.replace("%s", page.getElementById("nav-count")?.textContent ?? "");
       const note = new Notification(pane().dataset.new, { body, tag: "countersign", silent: true });
       note.addEventListener("click", () => { window.focus(); note.close(); });
     }
