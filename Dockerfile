@@ -13,6 +13,7 @@ COPY console console
 COPY approvals approvals
 COPY graphs graphs
 COPY templates templates
+COPY locale locale
 # Collecting needs neither a database nor a secret: neither exists while an image is built.
 RUN /venv/bin/python manage.py collectstatic --noinput
 

@@ -8,10 +8,13 @@ nothing: it is kept as a revision, and the person chooses.
 
 import datetime as dt
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
+from psycopg.errors import LockNotAvailable
 
 from approvals.clock import database_now
 from approvals.drafts import Fields
@@ -42,27 +45,46 @@ class Saved:
 
 def autosave(user: Any, review: Review, sent: Save) -> Saved:
     """Keeps what is sent: as the draft, or beside it where another tab was first."""
-    with transaction.atomic():
-        now = database_now()
-        draft, is_new = _locked(user, review, sent, now)
-        if is_new or (draft.tab == sent.tab and sent.version <= draft.version):
-            return Saved(draft)  # the latter was overtaken by a later save of its own tab
-        if draft.fields == sent.fields:
-            return Saved(_write(draft, sent, now))
-        if draft.tab != sent.tab and draft.version != sent.base:
-            _set_aside(draft, sent, now)
-            return Saved(draft, conflict=True)
-        _keep_revision(draft, sent, now)
+    with _waiting("3s"):
+        return _autosave(user, review, sent)
+
+
+def _autosave(user: Any, review: Review, sent: Save) -> Saved:
+    now = database_now()
+    draft, is_new = _locked(user, review, sent, now)
+    if is_new or (draft.tab == sent.tab and sent.version <= draft.version):
+        return Saved(draft)  # the latter was overtaken by a later save of its own tab
+    if draft.fields == sent.fields:
         return Saved(_write(draft, sent, now))
+    if draft.tab != sent.tab and draft.version != sent.base:
+        _set_aside(draft, sent, now)
+        return Saved(draft, conflict=True)
+    _keep_revision(draft, sent, now)
+    return Saved(_write(draft, sent, now))
+
+
+@contextmanager
+def _waiting(patience: str) -> Iterator[None]:
+    """One transaction that waits so long for a lock, and no longer."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [patience])
+        yield
 
 
 def keep(user: Any, review: Review, fields: Fields, digest: str) -> None:
-    """Keeps what a form was sent with. Nobody is asked which text: both are kept."""
-    with transaction.atomic():
-        draft = Draft.objects.filter(user=user, review=review).first()
-        if (draft.fields if draft else {}) != fields:
-            base = draft.version if draft else 0
-            autosave(user, review, Save(fields, digest, uuid.uuid4(), base, base + 1))
+    """Keeps what a form was sent with. Nobody is asked which text: both are kept.
+
+    It holds nobody up: where somebody has the row, the page that answers has the text as well.
+    """
+    try:
+        with _waiting("1s"):
+            draft = Draft.objects.filter(user=user, review=review).first()
+            if (draft.fields if draft else {}) != fields:
+                base = draft.version if draft else 0
+                _autosave(user, review, Save(fields, digest, uuid.uuid4(), base, base + 1))
+    except OperationalError as error:
+        if not isinstance(error.__cause__, LockNotAvailable):
+            raise
 
 
 def restore(user: Any, review: Review, revision_id: int) -> Draft | None:

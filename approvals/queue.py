@@ -38,6 +38,7 @@ VIEWS = {
 DUE = {"overdue": _("Overdue"), "hour": _("Within the hour"), "today": _("Today")}
 FILTERS = ("graph", "risk", "assignee", "round", "tag", "due")
 LONGEST = 500  # characters of the search box that count
+MOST = 20  # values of one filter
 _TERM = re.compile(r'(?<!\S)(\w+):(?:"([^"]*)"|(\S+))')
 _NEVER = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 _HOUR = dt.timedelta(hours=1)
@@ -101,7 +102,7 @@ class Asked:
 def parse(given: Any, user: Any) -> Asked:
     """Whatever the address says: what cannot be understood filters nothing, and is shown so."""
     values = {key: [_clean(v) for v in given.getlist(key)] for key in (*FILTERS, "q")}
-    values = {key: [v for v in listed if v] for key, listed in values.items()}
+    values = {key: [v for v in listed if v][:MOST] for key, listed in values.items()}
     line = " ".join(values["q"])[:LONGEST].strip()
     values["q"] = [line] if line else []
     typed = [match for match in _TERM.finditer(line) if match[1].lower() in _KEYS]

@@ -71,7 +71,6 @@ def queue_context(
         "row_query": asked.query,
         "list_query": "&".join(filter(None, [asked.query, urlencode(place)])),
         "current": shown,
-        "next_row": _after(rows[:ROWS], shown),
         "choices": _choices(policy),
         "has_saved": bool(saved),
         "can_be_saved": bool(asked.query)
@@ -150,11 +149,3 @@ def _tabs(
         for name, label in queue.VIEWS.items()
         if name in counts
     ] + kept
-
-
-def _after(rows: list[Review], current: int | None) -> Review | None:
-    """The row under the current one; from the last, or from none of them, the first."""
-    places = [row.pk for row in rows]
-    at = places.index(current) + 1 if current in places else 0
-    following = rows[at:] + rows[:at]
-    return next((row for row in following if row.pk != current), None)

@@ -172,6 +172,7 @@ SENTENCES = [
     _("Write the time as 14:05:00."),
     _("Write the duration as ISO 8601 does: PT1H, or -PT1H."),
 ]
+LONGEST = 5_000  # characters
 GAP = re.compile(r"%\((\w+)\)s")
 
 
@@ -180,15 +181,18 @@ class Pattern(NamedTuple):
     made: re.Pattern[str]
 
 
-def told(text: str) -> str:
-    """A recorded sentence in the reader's language; what is not ours stays as it is."""
+def told(text: str, deep: int = 3) -> str:
+    """A recorded sentence in the reader's language; what is not ours stays as it is.
+
+    Agents write errors too: what is longer, or has more sentences in sentences, is none of ours.
+    """
     if not text or (get_language() or "en").startswith("en"):
         return text
     if text in _whole():
         return gettext(text)
-    for pattern in _patterns():
+    for pattern in _patterns() if deep and len(text) <= LONGEST else ():
         if match := pattern.made.fullmatch(text):
-            inside = {name: told(found) for name, found in match.groupdict().items()}
+            inside = {name: told(found, deep - 1) for name, found in match.groupdict().items()}
             return gettext(pattern.sentence) % inside
     return text
 

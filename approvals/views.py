@@ -65,7 +65,7 @@ def told(
     request: HttpRequest, message: str = "", *, fresh: bool = False, status: int = 200
 ) -> HttpResponse:
     """The strip as it is now, with what has to be said besides. `fresh`: signed this moment."""
-    context = {**strip(Policy(request.user)), "told": message, "fresh": fresh}
+    context = {**strip(Policy(request.user)), "message": message, "fresh": fresh}
     answer = render(request, "_strip.html", context, status=status)
     answer["X-Strip"] = "1"  # tells it from the sign-in page, which also comes with 200
     return answer
@@ -83,7 +83,9 @@ def is_anothers(request: HttpRequest) -> bool:
 def review(request: HttpRequest, pk: int) -> HttpResponse:
     found, policy = visible(request, pk)
     part = request.GET.get("part", "")
-    actions.open_review(Actor.of(request), found)
+    # What somebody has, and a script fetches anew before it is shown, they have not looked at.
+    if not ("ahead" in request.GET and part == "work" and found.holder == request.user):
+        actions.open_review(Actor.of(request), found)
     if part == "state":
         live = {"policy": policy, "row_query": row_query(request)}
         live |= _standing(request, found, policy)
@@ -396,8 +398,10 @@ def _conflict_page(
     decision = standing["decision"]
     draft = form.original if isinstance(form, DecideForm) else ""
     theirs = as_text(decision.values.get(form.response, draft)) if decision else draft
+    queue = queue_context(request, policy, found.pk)
     context = {
-        **queue_context(request, policy, found.pk),
+        **queue,
+        **strip(policy, queue["nav_count"]),
         **standing,
         "error": error,
         "is_decided": isinstance(error, AlreadyDecided) and decision is not None,
@@ -407,7 +411,7 @@ def _conflict_page(
         "mine": form.text,
         "others": form.kept(),
         "did": wording.did(name_of(decision.actor), decision.action) if decision else "",
-        "told": [
+        "happened": [
             (entry, wording.headline(entry))
             for entry in reversed(AuditEntry.objects.filter(review=found).order_by("-id")[:8])
         ],

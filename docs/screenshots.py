@@ -1,6 +1,8 @@
 """Pictures of the running demo: `make demo` in one terminal, `make shots` in another.
 
-Takes every page at the widths and themes asked for, and writes PNG files to a folder.
+Takes every page at the widths and themes asked for, and writes PNG files to a folder; with
+`--every` at four widths and in both themes, and a page that shows them all. It decides, snoozes and
+claims cases of the demo as it goes: what a second run finds is what the first one left.
 """
 
 import argparse
@@ -22,7 +24,8 @@ from tests.browser import launch
 
 # Cases of which the compliance check found something that a second draft does better.
 CRITICISED = re.compile("Charged twice|Long trip, card limit|Fixed rate ends|Fee refund|Dispo")
-HEIGHTS = {1440: 900, 1280: 800, 768: 1024, 320: 640}
+HEIGHTS = {1920: 1080, 1440: 900, 1280: 800, 768: 1024, 320: 640}
+Scenes = Iterator[tuple[str, Any]]
 
 
 def main() -> None:
@@ -33,7 +36,11 @@ def main() -> None:
         browser = launch(playwright)
         for theme in args.themes:
             context = browser.new_context(color_scheme=theme, reduced_motion="reduce")
-            every = chain(scenes(context, args.address, logins), more_scenes(context, args, logins))
+            every = chain(
+                scenes(context, args.address, logins),
+                more_scenes(context, args, logins),
+                desk_scenes(context, args.address, logins),
+            )
             for name, page in every:
                 if args.only and name not in args.only:
                     continue
@@ -41,23 +48,49 @@ def main() -> None:
                     page.set_viewport_size({"width": width, "height": HEIGHTS.get(width, 900)})
                     page.wait_for_timeout(150)
                     page.screenshot(path=args.to / f"{name}-{theme}-{width}.png")
+                widen(page)
             context.close()
+        if args.every:
+            contact_sheet(browser, args.to)
         browser.close()
 
 
-def scenes(context: Any, address: str, logins: dict[str, str]) -> Iterator[tuple[str, Any]]:
+def contact_sheet(browser: Any, folder: Path) -> None:
+    """All pictures of the folder on one page, a row each scene: index.html, and a picture of it."""
+    rows: dict[str, list[str]] = {}
+    for picture in sorted(folder.glob("*-*-*.png")):
+        rows.setdefault(picture.name.rsplit("-", 2)[0], []).append(picture.name)
+    pictures = "".join(
+        f"<h2>{scene}</h2><p>{''.join(f'<img height=300 src={name}> ' for name in names)}</p>"
+        for scene, names in rows.items()
+    )
+    style = "body{font:14px sans-serif;background:#ddd}p{white-space:nowrap}"
+    (folder / "index.html").write_text(f"<!doctype html><style>{style}</style>{pictures}")
+    page = browser.new_page(viewport={"width": 2400, "height": 1000})
+    page.goto((folder / "index.html").resolve().as_uri())
+    page.screenshot(path=folder / "contact-sheet.png", full_page=True)
+    page.close()
+
+
+def scenes(context: Any, address: str, logins: dict[str, str]) -> Scenes:
     """Every page in the order of a case's life. Decides one case of the demo, with an edit."""
     page = context.new_page()
     page.goto(address)
     yield "sign-in", page
+    page.fill("#id_username", "rita")
+    page.fill("#id_password", "not it")
+    page.click("text=Sign in >> nth=-1")
+    yield "sign-in-wrong", page
     sign_in(page, "rita", logins)
+    stay(page, address, on=True)
+    page.goto(address)
     yield "inbox", page
     told = page.locator(".row", has_text="Complaint")  # a case with findings, where one waits
     (told.first if told.count() else page.locator(".row").first).click()
     yield "review", page
+    late = other_window(context, address, logins, page.url)  # before she has it by writing
     edit(page)
     yield "edited", page
-    late = other_window(context, address, logins, page.url)
     page.click("#approve")
     page.wait_for_selector(".run")
     yield "decided", page
@@ -66,6 +99,7 @@ def scenes(context: Any, address: str, logins: dict[str, str]) -> Iterator[tuple
     yield "conflict", late
     page.wait_for_selector("text=Approved, and the run finished", timeout=30_000)
     yield "finished", page
+    stay(page, address, on=False)
     enter(page, address, "ada", logins)
     page.goto(address + "audit/?q=action:decided")
     yield "audit", page
@@ -73,14 +107,14 @@ def scenes(context: Any, address: str, logins: dict[str, str]) -> Iterator[tuple
     yield "audit-entry", page
 
 
-def more_scenes(
-    context: Any, args: argparse.Namespace, logins: dict[str, str]
-) -> Iterator[tuple[str, Any]]:
+def more_scenes(context: Any, args: argparse.Namespace, logins: dict[str, str]) -> Scenes:
     """Questions, rounds, stalled runs and forks: of the same demo, by real runs and clicks."""
     page = context.new_page()
     enter(page, args.address, "rita", logins)
+    stay(page, args.address, on=True)
     yield from question(page, args.address)
     yield from round_two(page, args.address)
+    stay(page, args.address, on=False)
     enter(page, args.address, "admin", logins)
     if args.database:
         break_a_run_off(args.database)
@@ -88,7 +122,126 @@ def more_scenes(
     yield from forked(page, args.address)
 
 
-def question(page: Any, address: str) -> Iterator[tuple[str, Any]]:
+def desk_scenes(context: Any, address: str, logins: dict[str, str]) -> Scenes:
+    """The reviewer's day: lists, sheets, colleagues, the strip; then pages of one's own."""
+    page = context.new_page()
+    enter(page, address, "rita", logins)
+    yield from at_the_list(page, address)
+    yield from at_a_case(page, address)
+    yield from together(page, other_page(context, address, logins), address)
+    yield from strip(page, address)
+    yield from of_ones_own(page, address)
+
+
+def at_the_list(page: Any, address: str) -> Scenes:
+    page.goto(address + "?q=risk:high")
+    page.click(".q-tools summary >> nth=0")
+    yield "inbox-filtered", page
+    page.goto(address + "?q=nobody-writes-this")
+    yield "inbox-empty", page
+    page.goto(address)
+    if not page.locator(".sel").first.is_visible():
+        page.check("#selecting")
+    for row in (1, 2):
+        page.locator(".sel input").nth(row).check()
+    yield "inbox-selected", page
+    page.click(".q-bulk >> text=Approve")
+    page.wait_for_selector(".results")
+    yield "bulk-confirm", page
+
+
+def at_a_case(page: Any, address: str) -> Scenes:
+    """Its sheets: why it is rejected, until when it is put off, for whom, which saved reply."""
+    page.goto(address + "replies")
+    page.fill('[name="title"]', "We call you back")
+    page.fill('[name="text"]', "Dear {{customer.name}},\n\nWe call you back within a day.")
+    page.click("#main .btn.pri")
+    open_case(page, address, "support", CRITICISED)
+    page.click('[data-act="claim"]')
+    page.wait_for_selector(".turn")
+    yield "mine", page
+    page.click('[data-act="reject"]')
+    yield "reason", page
+    page.keyboard.press("Escape")
+    for act in ("snooze", "assign"):
+        widen(page)
+        page.click(f'[data-act="{act}"]')
+        page.wait_for_selector("dialog[open]")
+        yield act, page
+        page.keyboard.press("Escape")
+    edit(page)
+    page.wait_for_timeout(1500)
+    page.click('[data-act="replies"]')
+    page.wait_for_selector("#replies [role=option]")
+    yield "saved-replies-picker", page
+    page.keyboard.press("Escape")
+    page.click("#versions summary")
+    page.wait_for_selector(".earlier")
+    yield "earlier-versions", page
+    page.keyboard.press("?")
+    page.keyboard.press("Control+k")
+    page.wait_for_selector("#palette[open]")
+    yield "palette", page
+    page.keyboard.press("Escape")
+    page.locator("h1").click()
+    page.keyboard.press("?")
+    page.wait_for_selector("#keys[open]")
+    yield "keys", page
+    page.keyboard.press("Escape")
+    page.goto(page.locator(".enlarge a").get_attribute("href"))
+    yield "graph", page
+    page.go_back()
+
+
+def together(page: Any, other: Any, address: str) -> Scenes:
+    """Rita holds the case; Tom sees so, asks for it, and writes her a note."""
+    page.wait_for_selector(".turn")
+    other.goto(page.url)
+    yield "held", other
+    other.fill("#note", "@rita the branch has answered; see the complaint file.")
+    other.click("text=Add note")
+    other.wait_for_selector(".note-list .note")
+    other.click('[data-act="ask"]')
+    other.wait_for_selector(".claim-note")
+    yield "asking", other
+    page.wait_for_selector(".asks")
+    yield "asked", page
+    page.click('[data-act="keep"]')
+    page.goto(address + "mentions")
+    yield "mentions", page
+    other.context.close()
+
+
+def strip(page: Any, address: str) -> Scenes:
+    """What the strip says of the case before, while the next one is open."""
+    open_case(page, address, "support", "gambling")
+    page.click("#approve")
+    page.wait_for_selector("#undo[data-left]:not([data-left='0'])")
+    yield "strip-countdown", page
+    page.wait_for_selector("#undo[data-state='finished']", timeout=60_000)
+    yield "strip-finished", page
+    deaf = page.context.new_page()
+    deaf.route_web_socket("**/nudges", lambda socket: socket.close())
+    deaf.goto(page.url)
+    deaf.wait_for_selector("#lost:not([hidden])", timeout=60_000)
+    yield "not-live", deaf
+    deaf.close()
+
+
+def of_ones_own(page: Any, address: str) -> Scenes:
+    for name, path in {
+        "overview": "overview",
+        "profile": "profile/",
+        "replies": "replies",
+        "views": "views/",
+        "not-found": "not-here",
+        "forbidden": "audit/",
+    }.items():
+        page.goto(address + path)
+        yield name, page
+
+
+def question(page: Any, address: str) -> Scenes:
     """A batch of tool calls, one edited and one rejected; then an edit of its own. Sends none."""
     open_case(page, address, "refunds", "issue_refund, cancel_account")
     yield "question", page
@@ -104,13 +257,13 @@ def question(page: Any, address: str) -> Iterator[tuple[str, Any]]:
     yield "schema-form", page
 
 
-def round_two(page: Any, address: str) -> Iterator[tuple[str, Any]]:
+def round_two(page: Any, address: str) -> Scenes:
     """Sends a draft back, and opens what the agent makes of it."""
     open_case(page, address, "support", CRITICISED)
     page.click("#dock >> text=Send back")
     page.fill("#say-send_back textarea", "No promises, please, and nothing from old passages.")
     yield "send-back", page
-    page.click("#say-send_back button")
+    page.click("#say-send_back [data-act=confirm]")
     page.wait_for_selector("#standing a.link", timeout=60_000)
     yield "sent-back", page
     page.click("#standing a.link")
@@ -118,7 +271,7 @@ def round_two(page: Any, address: str) -> Iterator[tuple[str, Any]]:
     yield "round-2", page
 
 
-def stalled(page: Any, address: str) -> Iterator[tuple[str, Any]]:
+def stalled(page: Any, address: str) -> Scenes:
     page.goto(address + "stalled/")
     for _ in range(60):
         if page.locator(".stalls .link").count():
@@ -132,7 +285,7 @@ def stalled(page: Any, address: str) -> Iterator[tuple[str, Any]]:
     yield "stalled-continue", page
 
 
-def forked(page: Any, address: str) -> Iterator[tuple[str, Any]]:
+def forked(page: Any, address: str) -> Scenes:
     """Runs a case again from its draft, and compares what came of it with what there was."""
     open_case(page, address, "support", "Thank you")
     page.locator("#history .log details", has_text="retrieve").first.locator("summary").click()
@@ -142,7 +295,7 @@ def forked(page: Any, address: str) -> Iterator[tuple[str, Any]]:
     page.wait_for_selector("#standing a.link", timeout=60_000)
     page.click("#standing a.link")
     page.wait_for_selector("#history .gone")
-    page.locator("#history").scroll_into_view_if_needed()
+    page.evaluate("document.getElementById('history').scrollIntoView()")
     page.click(".comparing summary")
     yield "history", page
     page.locator('.gone [name="a"]').first.check(force=True)
@@ -204,6 +357,26 @@ def other_window(context: Any, address: str, logins: dict[str, str], url: str) -
     return page
 
 
+def other_page(context: Any, address: str, logins: dict[str, str]) -> Any:
+    """Tom's window, in the same theme."""
+    dark = context.pages[0].evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    page = context.browser.new_context(color_scheme="dark" if dark else "light").new_page()
+    enter(page, address, "tom", logins)
+    return page
+
+
+def stay(page: Any, address: str, *, on: bool) -> None:
+    """Whether a decision leaves its case open, to look at its run, or moves on to the next one."""
+    page.goto(address + "profile/")
+    page.get_by_label("Stay on a case that I decided").set_checked(on)
+    page.click("#main .btn.pri")
+
+
+def widen(page: Any) -> None:
+    """Where every button of the dock is in sight."""
+    page.set_viewport_size({"width": 1440, "height": 900})
+
+
 def edit(page: Any) -> None:
     text = page.input_value("#reply")
     page.fill(
@@ -235,7 +408,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--widths", type=int, nargs="+", default=[1440])
     parser.add_argument("--themes", nargs="+", default=["light"])
     parser.add_argument("--only", nargs="+", default=[], help="names of scenes to keep")
-    return parser.parse_args()
+    parser.add_argument(
+        "--every", action="store_true", help="four widths, both themes, and a page of them all"
+    )
+    args = parser.parse_args()
+    if args.every:
+        args.widths, args.themes = [1920, 1280, 768, 320], ["light", "dark"]
+    return args
 
 
 if __name__ == "__main__":

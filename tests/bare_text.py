@@ -17,7 +17,8 @@ ATTRIBUTES = re.compile(r"{%\s*block \w*attributes %}.*?$|{% block data %}.*?$",
 TAG = re.compile(r"{%.*?%}|{{.*?}}", re.S)
 # A tag's own words: `|default:"unknown"`, `with name="Older"`; not `with tree="state-tree"`.
 LITERAL = re.compile(
-    r"""(?:\|default:(?=["'][^"']*[a-z]{3})|\bwith\s[^%]*?\w=(?=["'][^"']*[ A-Z]))(["'])([^"']*)\1"""
+    r"""(?:\|default:(?=["'][^"']*[a-z]{3})|\bwith\s[^%]*?\w=(?=["'][^"']*[ A-Z]))"""
+    r"""(["'])([^"']*)\1"""
 )
 WORD = re.compile(r"[^\W\d_]{2,}")
 

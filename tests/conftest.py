@@ -23,6 +23,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import Client
+from django.utils import translation
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from procrastinate.contrib.django.utils import connector_params
 from psycopg_pool import AsyncConnectionPool
@@ -52,6 +53,14 @@ def test_url() -> str:
 
 
 test_url.__test__ = False  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    """A request of a test's client leaves its language to the thread."""
+    translation.deactivate()
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(scope="session")

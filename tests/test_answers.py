@@ -250,6 +250,7 @@ def test_an_answer_that_was_taken_back_does_nothing_and_another_can_be_given(as_
     assert (decision.state, review.status) == ("undone", "waiting")
     assert (effects(review.thread_id), state_of(review).values["log"]) == ([], ["draft"])
     assert state_of(review).config["configurable"]["checkpoint_id"] == review.checkpoint_id
+    as_("rita").post(f"/reviews/{review.pk}/release")  # who takes a decision back has the case
     second = settle(decided(as_("tom"), review, "respond", "Tom's own answer."))
     assert effects(review.thread_id) == [(str(second.pk), "Tom's own answer.")]
 

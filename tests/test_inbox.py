@@ -74,13 +74,13 @@ def test_the_oldest_comes_first(as_):
 def test_a_row_says_title_person_graph_risk_age_and_the_drafts_beginning(as_):
     review = wait_since(waiting(), hours=2, minutes=14)
     page = as_("rita").get("/")
-    assertContains(page, '<span class="row-t">Missed payment and credit file</span>')
-    assertContains(page, '<span class="row-c">Maeve Kilbride</span>')
+    assertContains(page, '<span class="row-t" dir="auto">Missed payment and credit file</span>')
+    assertContains(page, '<span class="row-c" dir="auto">Maeve Kilbride</span>')
     assertContains(page, '<span class="row-h mono">support</span>')
     assertContains(page, f'aria-label="{review.risk.capitalize()} risk"')
     assertContains(page, ">2 h 14</time>")
     assert review.excerpt[:20] == " ".join(review.values["agent_response"].split())[:20]
-    assertContains(page, f'<span class="row-x">{review.excerpt[:20]}')
+    assertContains(page, f'<span class="row-x" dir="auto">{review.excerpt[:20]}')
 
 
 def test_an_empty_inbox_says_so(as_):

@@ -70,7 +70,7 @@ def made(**fields) -> dict[str, int]:
 
 def shown(answer) -> list[str]:
     """The titles of the rows, in order."""
-    found = re.findall(r'class="row-t">([^<]+)<', answer.content.decode())
+    found = re.findall(r'class="row-t"[^>]*>([^<]+)<', answer.content.decode())
     return [html.unescape(title) for title in found]
 
 

@@ -77,7 +77,7 @@ def test_it_shows_the_conversation_the_draft_and_why_it_waits(as_):
     assert review.values["compliance_findings"]
     for finding in review.values["compliance_findings"]:
         assert finding["text"] in said
-    assertContains(page, "<h1>Missed payment and credit file</h1>")
+    assertContains(page, '<h1 dir="auto">Missed payment and credit file</h1>')
 
 
 def test_the_editor_holds_the_draft_as_it_is(as_):

@@ -119,6 +119,7 @@ def test_what_was_applied_is_not_said_to_be_unsent_when_the_thread_then_goes(as_
     decision.refresh_from_db()
     assert decision.state == Decision.State.SUPERSEDED
     page = as_("rita").get(f"/reviews/{review.pk}/").content.decode()
+    page = page[page.index('<div class="work"') :]
     assert "and applied; the thread was then moved on" in page
     assert "It was applied; another program then deleted the thread." in page
     assert "Not sent" not in page

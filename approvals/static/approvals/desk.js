@@ -132,7 +132,7 @@
   }
 
   // Notes: what is typed outlives a reload, and @ offers whom one can name.
-  const kept = (form) => `note:${form.dataset.people}`;
+  const kept = (form) => `note:${document.body.dataset.user}:${form.dataset.people}`;
 
   function keepNote() {
     const form = document.getElementById("note-new");

@@ -38,6 +38,13 @@
     return fetch(record.address, { method: "POST", body, redirect: "manual", ...options });
   }
 
+  // What the server has of this page's cases: one may come back as it was fetched before its save.
+  const confirmed = new Map();
+  const confirm = (name, { fields, version: sent }, { version }) => {
+    if ((confirmed.get(name)?.sent ?? 0) <= sent) confirmed.set(name, { fields, sent, version });
+  };
+  const toldBy = async (answer) => (answer?.headers.get("Content-Type")?.startsWith("application/json") ? answer.json() : undefined);
+
   // What was typed on cases that are not on the screen any more.
   async function sendLeft() {
     const mine = `draft:${document.body.dataset.user}-`;
@@ -45,7 +52,9 @@
       if (!name.startsWith(mine) || name === editor?.name) continue;
       const record = kept(name);
       const answer = await post(record).catch(() => undefined);
-      if (answer?.ok || answer?.status === 409) forget(name, record.version);
+      const told = await toldBy(answer);
+      if (told && answer.ok) confirm(name, record, told);
+      if (told && (answer.ok || answer.status === 409)) forget(name, record.version);
     }
   }
 
@@ -109,7 +118,7 @@
     // What this tab had not brought to the server when its page went.
     restore() {
       const record = kept(this.name);
-      if (!record) return;
+      if (!record) { this.catchUp(confirmed.get(this.name)); return; }
       const arrived = this.form.dataset.tab.replaceAll("-", "") === tab && this.base >= record.version;
       if (arrived) { forget(this.name, this.base); return; }
       this.version = Math.max(this.version, record.version);
@@ -119,6 +128,13 @@
       this.dirty = true;
       this.keepHere();
       this.soon();
+    }
+
+    catchUp(saved) {
+      if (!saved || saved.version <= this.base) return;
+      this.base = this.version = saved.version;
+      this.fill({ ...this.first, ...saved.fields });
+      this.say(words().restored);
     }
 
     typed() {
@@ -148,7 +164,8 @@
     }
 
     async answered(record, answer) {
-      const told = answer?.headers.get("Content-Type")?.startsWith("application/json") ? await answer.json() : undefined;
+      const told = await toldBy(answer);
+      if (told && answer.ok) confirm(this.name, record, told);
       if (editor !== this) {
         if (told && (answer.ok || answer.status === 409)) forget(this.name, record.version);
       } else if (!told) this.failed(answer);

@@ -75,7 +75,7 @@
     if (!id || renewing || !(detail.refresh || detail.reviews.includes(id))) return;
     renewing = setTimeout(async () => {
       renewing = undefined;
-      const found = await read(id, `&${new URLSearchParams(location.search)}`).catch(() => undefined);
+      const found = await read(id, `&ahead=1&${new URLSearchParams(location.search)}`).catch(() => undefined);
       if (ahead?.id === id) keepAhead(found && "decidable" in found.node.dataset ? found : undefined);
     }, 800);
   });
@@ -123,7 +123,7 @@
     const desk = page.querySelector(".desk");
     if (!document.querySelector(".desk")) { location.reload(); return; }
     // A page that is none of a case, as of an error: this one stays, with what is written in it.
-    if (!desk) { busy(false); tell(page.querySelector("h1")?.textContent ?? page.title); return; }
+    if (!desk) { busy(false); tellPage(page); return; }
     painted = performance.now();
     document.dispatchEvent(new CustomEvent("countersign:leaving", { detail: pane() }));
     const node = document.adoptNode(desk);
@@ -137,18 +137,25 @@
     say(node.querySelector("[role=alert]")?.textContent ?? page.title);
   }
 
+  // Whoever went elsewhere while a case was on its way is not taken to it any more.
+  let going = 0;
+
   async function goNext(leave) {
+    const mine = ++going;
     busy(true);
     const found = ahead ?? await fetchAhead();
+    if (mine !== going) return;
     if (found) paint(found);
     else if (leave) await leave();
     else { busy(false); tell(words().none); }
   }
 
   async function open(address, push = true) {
+    const mine = ++going;
     busy(true);
     const found = await fetch(address + (address.includes("?") ? "&" : "?") + "part=work", { headers: headers() })
       .then(workOf).catch(() => undefined);
+    if (mine !== going) return;
     if (found) paint(found, push);
     else location.assign(address);
   }
@@ -176,6 +183,8 @@
     if (act) told.append(" ", act);
     say(text);
   }
+
+  const tellPage = (page) => tell(page.querySelector("h1")?.textContent ?? page.title);
 
   function button(label, act) {
     const made = document.createElement("button");
@@ -229,17 +238,26 @@
     return { key, address, title: pane().dataset.title, fields, at: Date.now() };
   }
 
-  // Repeated until it is answered: its key makes it count once.
-  async function send(record) {
+  const fieldsOf = (record) => {
+    const fields = new FormData();
+    for (const [key, value] of record.fields) fields.append(key, value);
+    return fields;
+  };
+
+  // Repeated until it is answered.
+  async function insist(address, fields, options) {
     for (let tries = 0; ; tries += 1) {
-      const fields = new FormData();
-      for (const [key, value] of record.fields) fields.append(key, value);
-      const small = JSON.stringify(record).length < 30_000; // what a page may send as it closes
-      const answer = await post(record.address, fields, { keepalive: small }).catch(() => undefined);
-      if (answer && ![502, 503, 504].includes(answer.status)) return answered(record, answer);
+      const answer = await post(address, fields, options).catch(() => undefined);
+      if (answer && ![502, 503, 504].includes(answer.status)) return answer;
       tell(words().unsent);
       await pause(Math.min(1000 * 2 ** tries, 8000));
     }
+  }
+
+  // Its key makes it count once.
+  async function send(record) {
+    const small = JSON.stringify(record).length < 30_000; // what a page may send as it closes
+    return answered(record, await insist(record.address, fieldsOf(record), { keepalive: small }));
   }
 
   async function answered(record, answer) {
@@ -257,8 +275,7 @@
 
   // Too old to count without being asked: its words are kept as a draft, and the person is told.
   async function shelve(record) {
-    const fields = new FormData();
-    for (const [name, value] of record.fields) fields.append(name, value);
+    const fields = fieldsOf(record);
     const more = { owner: document.body.dataset.user, tab: record.key, base: 0, version: 1, going: 1 };
     for (const [name, value] of Object.entries(more)) fields.set(name, value);
     const place = record.address.replace(/decide.*/, "");
@@ -272,17 +289,19 @@
     keep(record);
     busy(true);
     const from = here();
+    const mine = ++going;
     const sent = send(record);
     // Only what cannot lack anything goes on before the answer: else the person is needed here.
     if (isWhole(form, submitter) && (ahead ?? await fetchAhead())) {
-      paint(ahead);
-      say(words().decided);
+      if (mine === going) paint(ahead);
       const outcome = await sent;
       if (typeof outcome === "string") bad(record, from, outcome);
+      else if (outcome) say(words().decided);
       return;
     }
     const outcome = await sent;
-    if (typeof outcome === "string") paintPage(outcome);
+    if (typeof outcome === "string") bad(record, from, outcome);
+    else if (mine !== going) return;
     else if (outcome) await goNext(() => { location.assign(document.body.dataset.queue); });
     else busy(false);
   }
@@ -301,10 +320,11 @@
 
   async function undo(form) {
     const back = Number(document.getElementById("undo").dataset.decided);
-    const answer = await post(form.getAttribute("action"), new FormData(form)).catch(() => undefined);
-    if (answer?.status === 401 || answer?.redirected) { tellSignedOut(); return; }
-    if (!answer?.headers.has("X-Strip")) { tell(words().notUndone); return; }
-    putStrip(await answer.text());
+    const answer = await insist(form.getAttribute("action"), new FormData(form));
+    if (answer.status === 401 || answer.redirected) { location.reload(); return; }
+    const html = await answer.text();
+    if (!answer.headers.has("X-Strip")) { tellPage(parsed(html)); return; }
+    putStrip(html);
     if (!answer.ok) { say(strip()?.textContent ?? ""); return; }
     say(words().undone);
     const left = "decidable" in (pane()?.dataset ?? {}) && here() !== back ? here() : undefined;

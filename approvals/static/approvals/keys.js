@@ -83,7 +83,7 @@
 
   // Finding and pressing
 
-  const isLive = (element) => element.checkVisibility({ visibilityProperty: true }) && !element.disabled
+  const isLive = (element) => (element.checkVisibility({ visibilityProperty: true }) || element.closest("#rest")) && !element.disabled
     && element.getAttribute("aria-disabled") !== "true" && !element.closest("[inert]");
   const find = (name) => [...document.querySelectorAll(`[data-act~="${name}"]`)].find(isLive);
   const fields = (root, selector = WRITES) =>
@@ -351,6 +351,7 @@
 
   const ask = document.getElementById("palette-ask");
   const list = document.getElementById("palette-list");
+  let about; // the case that it was opened over
   let commands = [];
   let found = [];
   let at = 0;
@@ -378,6 +379,7 @@
 
   function openPalette() {
     commands = everything();
+    about = body.dataset.review;
     ask.value = "";
     palette.showModal();
     filter();
@@ -432,7 +434,7 @@
 
   function runFound(command) {
     palette.close(); // which gives the focus back to where it was
-    if (!busy()) command?.run();
+    if (!busy() && body.dataset.review === about) command?.run(); // else another case came under it
   }
 
   ask.addEventListener("input", filter);
