@@ -38,7 +38,7 @@ def test_a_case_is_fetched_anew_unseen_by_who_has_it_alone(as_):
     as_("rita").get(address)
     as_("tom").get(address)
     opened = AuditEntry.objects.filter(action="opened")
-    assert [entry.actor_name for entry in opened] == ["Tom Webb"]
+    assert [entry.actor.username for entry in opened] == ["tom"]
 
 
 def test_what_somebody_claims_this_moment_is_not_put_off(cast):

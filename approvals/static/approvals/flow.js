@@ -103,8 +103,6 @@
     document.body.classList.remove("edited");
     pane().replaceWith(node);
     document.body.dataset.review = found.id;
-    document.title = `${node.dataset.title} · Countersign`;
-    if (push) history.pushState({}, "", node.dataset.address);
     if (ahead === found) keepAhead(undefined);
     busy(false);
     mark();
@@ -113,8 +111,22 @@
     const heading = node.querySelector("h1");
     heading.tabIndex = -1;
     heading.focus({ preventScroll: true });
-    // As it is now; and from now on this person has seen it.
-    htmx.trigger(document.body, "nudge:review");
+    afterPaint(() => {
+      if (here() !== found.id) return;
+      const [count] = /^\(.*?\) /.exec(document.title) ?? [""]; // queue.js keeps it
+      document.title = `${count}${node.dataset.title} · Countersign`;
+      if (push) history.pushState({}, "", node.dataset.address);
+      // As it is now; and from now on this person has seen it.
+      htmx.trigger(document.body, "nudge:review");
+    });
+  }
+
+  // What the eye does not wait for. A page in the background is not painted: there, soon.
+  function afterPaint(act) {
+    let done = false;
+    const once = () => { if (!done) { done = true; act(); } };
+    requestAnimationFrame(() => setTimeout(once, 0));
+    setTimeout(once, 200);
   }
 
   // Whatever the server answered instead, in place of the case: a conflict, a form that lacks something.
