@@ -19,6 +19,7 @@ from approvals.models import Decision, Draft, Review
 from approvals.paging import as_int
 from approvals.policies import Policy
 from approvals.queue_actions import MOST_AT_ONCE, Result, Shown
+from approvals.storable import Refused, one_newline, refuse_broken_text
 
 ACTS = {
     "approve": gettext_lazy("Approve"),
@@ -104,14 +105,22 @@ def carry_out(request: HttpRequest, act: str, shown: dict[str, Shown]) -> list[D
     if len(shown) > MOST_AT_ONCE:
         raise Invalid("At most 100 cases can be done at once. Select fewer.")
     if act in DECIDING:
-        text = sent.get("text", "").replace("\r\n", "\n") if act == "reject" else ""
-        if act == "reject" and not text.strip():
-            raise Invalid(WORDS_FOR[Decision.Action.REJECT])
+        text = _reason(sent.get("text", "")) if act == "reject" else ""
         results = queue_actions.decide_each(actor, _key(sent), shown.values(), act, text)
     else:
         results = queue_actions.arrange_each(actor, shown.values(), _how(actor, act, sent))
     reviews = reviews_of(Policy(request.user), shown)
     return [Done(reviews.get(result.pk), result) for result in results]
+
+
+def _reason(text: str) -> str:
+    try:
+        refuse_broken_text(text)
+    except Refused as wrong:
+        raise Invalid(str(wrong)) from wrong
+    if not text.strip():
+        raise Invalid(WORDS_FOR[Decision.Action.REJECT])
+    return one_newline(text)
 
 
 def _how(actor: Actor, act: str, sent: Any) -> Any:

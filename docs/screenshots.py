@@ -90,6 +90,8 @@ def scenes(context: Any, address: str, logins: dict[str, str]) -> Scenes:
     yield "review", page
     late = other_window(context, address, logins, page.url)  # before she has it by writing
     edit(page)
+    page.wait_for_timeout(1500)  # until it is kept
+    page.evaluate("document.getElementById('main').scrollTo(0, 0)")
     yield "edited", page
     page.click("#approve")
     page.wait_for_selector(".run")
@@ -188,7 +190,8 @@ def at_a_case(page: Any, address: str) -> Scenes:
     page.wait_for_selector("#keys[open]")
     yield "keys", page
     page.keyboard.press("Escape")
-    page.goto(page.locator(".enlarge a").get_attribute("href"))
+    page.click(".enlarge a")
+    page.wait_for_selector(".graph-frame")
     yield "graph", page
     page.go_back()
 

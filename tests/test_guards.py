@@ -67,6 +67,20 @@ def waits_for_a_lock() -> bool:
     return direct("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") != [(0,)]
 
 
+def test_a_reason_for_many_that_cannot_be_stored_is_refused(as_):
+    (only,) = aged(1)
+    row = f"{only.pk}:{only.digest}:{only.checkpoint_id}"
+    sent = {"act": "reject", "row": row, "sure": 1, "key": uuid.uuid4(), "text": "No\x00"}
+    assert as_("rita").post("/many", sent).status_code == 422
+    assert not Decision.objects.exists()
+
+
+def test_a_draft_is_not_counted_up_to_where_no_number_comes_after(as_, cast):
+    (only,) = aged(1)
+    sent = {"owner": cast.rita.pk, "tab": uuid.uuid4(), "base": 0, "version": 2**31 - 1}
+    assert as_("rita").post(f"/reviews/{only.pk}/draft", sent).status_code == 400
+
+
 def test_two_tabs_that_change_places_do_not_wait_for_each_other(cast):
     first, second = aged(2)
     tabs = [uuid.uuid4(), uuid.uuid4()]
