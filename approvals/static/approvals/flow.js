@@ -58,7 +58,11 @@
 
   // One at a time: two would claim two cases.
   function fetchAhead() {
-    fetching ??= askForNext().catch(() => undefined).then((found) => {
+    return fetching ?? fetchInstead(askForNext());
+  }
+
+  function fetchInstead(asked) {
+    fetching = asked.catch(() => undefined).then((found) => {
       fetching = undefined;
       return keepAhead(found);
     });
@@ -341,8 +345,15 @@
     say(words().undone);
     const left = "decidable" in (pane()?.dataset ?? {}) && here() !== back ? here() : undefined;
     if (!pane()) { location.assign(`/reviews/${back}/`); return; }
-    await open(`/reviews/${back}/`);
-    if (left) keepAhead(await read(left).catch(() => undefined)); // what was interrupted comes next
+    const opened = open(`/reviews/${back}/`);
+    if (left) fetchInstead(opened.then(() => claimAgain(left)));
+    await opened;
+  }
+
+  // What an undo interrupted comes next, and stays this person's: leaving it had all but freed it.
+  async function claimAgain(id) {
+    await post(`/reviews/${id}/claim`, new FormData(), { redirect: "manual" });
+    return read(id);
   }
 
   document.addEventListener("submit", (event) => {
