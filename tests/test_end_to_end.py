@@ -242,12 +242,19 @@ def test_a_new_review_appears_by_itself_and_a_deleted_thread_leaves(site, person
     assert stayed(rita)
 
 
+def takes(page: Page) -> None:
+    """Claims the case: else whoever types first has it."""
+    page.locator('[data-act="claim"]:visible').click()
+    expect(page.locator("header.case")).to_contain_text("Your turn")
+
+
 def test_what_one_writes_stays_while_somebody_else_decides(site, person):
     address = site()
     review = appears()
     rita, tom = person(address, "rita"), person(address, "tom")
     for page in (rita, tom):
         page.goto(f"/reviews/{review.pk}/")
+    takes(rita)
     tom.locator("#reply").fill(TYPED)
     rita.locator("#approve").click()
     expect(tom.locator("#standing h2")).to_contain_text("Rita Osei approved")
@@ -262,6 +269,7 @@ def conflict(address: str, person: Callable[..., Page], review: Review, **option
     tom.route_web_socket("**/nudges", lambda socket: None)
     for page in (rita, tom):
         page.goto(f"/reviews/{review.pk}/")
+    takes(rita)
     rita.locator("#reply").fill("Rita wrote this.")
     tom.locator("#reply").fill("Tom wrote that.")
     rita.locator("#approve").click()

@@ -112,7 +112,7 @@ for _point in WORKER:
     _register(_point)
 
 
-@case("kill -9 of workers at ten points, side by side", rounds=2, short=2)
+@case("kill -9 of workers at ten points, side by side", rounds=2, short=1)
 def ten_points(house: House, rounds: int, chance: random.Random) -> Result:
     points = WORKER * rounds
     chance.shuffle(points)
