@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -34,8 +33,8 @@ from approvals.models import Decision, Profile, Review
 from approvals.registry import registry
 from approvals.savers import joined
 from tests.browser import launch
+from tests.children import Child, born
 from tests.graphs.scripted import EFFECTS
-from tests.postgres import ROOT
 
 PASSWORD = "correct horse battery"
 HASHED = make_password(PASSWORD, hasher="pbkdf2_sha256")
@@ -245,19 +244,16 @@ def free_port() -> int:
 class Processes:
     """Real web and worker processes on the test database."""
 
-    running: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    running: list[Child] = field(default_factory=list)
 
-    def start(self, *command: str, **environment: str) -> "subprocess.Popen[bytes]":
-        child = subprocess.Popen(
-            [sys.executable, str(ROOT / "manage.py"), *command],
-            cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": test_url(), **environment},
-            start_new_session=True,
+    def start(self, *command: str, **environment: str) -> Child:
+        child = born(
+            ["manage.py", *command], {**os.environ, "DATABASE_URL": test_url()} | environment
         )
         self.running.append(child)
         return child
 
-    def worker(self, **environment: str) -> "subprocess.Popen[bytes]":
+    def worker(self, **environment: str) -> Child:
         return self.start("worker", **environment)
 
     def web(self, **environment: str) -> str:
@@ -268,7 +264,7 @@ class Processes:
         eventually(lambda: _answers(address), what="the web process answers")
         return address
 
-    def kill(self, child: "subprocess.Popen[bytes]") -> None:
+    def kill(self, child: Child) -> None:
         child.send_signal(signal.SIGKILL)
         child.wait()
 

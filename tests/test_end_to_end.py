@@ -316,21 +316,3 @@ def overflow(page: Page) -> str:
                 .map((one) => `${one.tagName}.${one.className} #${one.id}`).slice(0, 5).join(", ")
                 || "something" """
     )
-
-
-def test_nothing_scrolls_sideways_on_a_phone(site, person):
-    address = site()
-    review, other = appears(), appears(subject="Lebensversicherungsgesellschaftsangestellte")
-    tom = conflict(address, person, review, **PHONE)
-    expect(tom.get_by_role("alert")).to_be_visible()
-    assert overflow(tom) == ""
-    for path in ("/", f"/reviews/{other.pk}/", f"/reviews/{review.pk}/"):
-        tom.goto(path)
-        assert overflow(tom) == "", path
-    ada = person(address, "ada", **PHONE)
-    entry = AuditEntry.objects.get(action="decided")
-    for path in ("/audit/", f"/audit/{entry.pk}/"):
-        ada.goto(path)
-        assert overflow(ada) == "", path
-    ada.goto("/no-such-page")
-    assert overflow(ada) == ""

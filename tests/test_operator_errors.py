@@ -20,6 +20,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from console import embedded
+from tests.children import Child
 from tests.conftest import Processes, direct, eventually, sign_in, test_url
 from tests.postgres import ROOT
 from tests.test_capture import intake
@@ -340,7 +341,7 @@ class On:
         self.processes = Processes()
         self.environment = {"DATABASE_URL": server.url, "EFFECTS_URL": server.url}
 
-    def worker(self) -> "subprocess.Popen[bytes]":
+    def worker(self) -> Child:
         return self.processes.worker(**self.environment)
 
     def web(self) -> str:

@@ -500,6 +500,7 @@ def test_no_new_page_scrolls_sideways_on_a_phone(site, person):
     }
     reviews = [asked(batch(REFUND, long)), asked({"question": "How?"}, FIELDS), asked("W" * 90)]
     rita = person(address, "rita", **PHONE)
+    assert overflow(rita) == ""
     for review in reviews:
         rita.goto(f"/reviews/{review.pk}/")
         assert overflow(rita) == "", review.pk
