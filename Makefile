@@ -14,7 +14,7 @@ demo-reset: .venv/installed
 	@$(BIN)/python manage.py demo --reset
 
 test: lint browser
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .

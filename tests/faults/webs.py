@@ -98,13 +98,13 @@ def under_way(house: House, rounds: int, chance: random.Random) -> Result:
 
         with ThreadPoolExecutor(8) as people:
             asked = [people.submit(one, item) for item in eight.items()]
-            kill_once_decided(house, victim, 8 * n + chance.randint(0, 6), chance.uniform(0, 0.03))
+            kill_once_decided(house, victim, 8 * n + chance.randint(0, 4), chance.uniform(0, 0.03))
             keys += [each.result() for each in asked]
     result = judge(house, rounds, keys=keys)
     result.note = ", ".join(f"{times} {words}" for words, times in sorted(cut_off.items()))
     if cut_off["then answered 302"] != len(threads):
         result.other.append(result.note)
-    if not cut_off["cut off"]:
+    if rounds > 4 and not cut_off["cut off"]:  # of two kills both may come late
         result.other.append("not one request was cut off")
     return result
 
