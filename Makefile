@@ -14,7 +14,7 @@ demo-reset: .venv/installed
 	@$(BIN)/python manage.py demo --reset
 
 test: lint browser
-	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -31,7 +31,7 @@ faults: .venv/installed
 # Tests of `make test` at length: 100 repetitions of every job, POST and stale form, 100 random
 # graphs, each shape of pause at each durability. About ten minutes.
 repeats: .venv/installed
-	COUNTERSIGN_REPEATS=100 COUNTERSIGN_EXAMPLES=100 $(BIN)/python -m pytest --timeout 1800 tests/test_never_unseen.py tests/test_random_graphs.py tests/test_every_pause.py
+	COUNTERSIGN_REPEATS=100 COUNTERSIGN_EXAMPLES=100 $(BIN)/python -m pytest --timeout 1800 tests/test_never_unseen.py tests/test_random_graphs.py tests/test_every_pause.py tests/contract
 
 # What pages and capture cost, as ratios to an empty page of the same server.
 bench: .venv/installed

@@ -44,7 +44,7 @@ from tests.shapes import (
 )
 
 __all__ = ["shapes"]
-REPEATS = int(os.environ.get("COUNTERSIGN_REPEATS", "3"))
+REPEATS = int(os.environ.get("COUNTERSIGN_REPEATS", "2"))
 
 pytestmark = [
     pytest.mark.usefixtures("clean", "shapes"),
