@@ -59,7 +59,10 @@ def pressed(page: Any, key: str, ahead: bool) -> list[float]:
             expect(page.locator("body")).to_have_attribute("data-ahead", re.compile(r"\d"))
         page.keyboard.press(key)
         expect(page.locator("#review h1")).not_to_have_text(heading)
-        page.wait_for_timeout(60)
+        for _ in range(20):  # cold: before the one after it is fetched ahead
+            page.wait_for_timeout(20)
+            if page.evaluate("window.painted.length") > done:
+                break
         assert page.evaluate("window.painted.length") == done + 1
     return list(page.evaluate("window.painted"))
 
@@ -75,6 +78,7 @@ def test_from_a_key_to_the_next_case(site: Any, person: Any, clean: None, cast: 
     empty = empty_page(page)
     print(f"\n\n1,000 waiting; empty page (/health) in the same Chromium: {empty:.1f} ms median")
     page.goto(Review.objects.waiting().oldest_first().first().get_absolute_url())
+    page.evaluate(WATCH)
     for name, key, ahead in (
         ("approve, next fetched ahead", "a", True),
         ("Next, cold", "n", False),
