@@ -3,7 +3,7 @@
 overview.css `.flow` gives ink. `flow_large` draws the same graph in layers, with room.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -11,7 +11,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from approvals.graph_plan import Edge, Pair, Plan, Progress, planned
+from approvals.graph_plan import Pair, Plan, Progress
 
 Span = tuple[int, int]  # upper row, lower row
 
@@ -26,20 +26,6 @@ LANE = 13
 LANES_MAX = 91  # many branches share this much
 BACK = 7
 BACKS_MAX = 28  # and loops this much, at the left
-
-
-def flow_svg(
-    nodes: Iterable[str],
-    edges: Iterable[Edge],
-    *,
-    waiting: Collection[str],
-    visited: Collection[str] = frozenset(),
-    notes: Mapping[str, str] | None = None,
-    label: str,
-) -> SafeString:
-    """Of loose nodes and edges; see `flow_of`."""
-    progress = Progress(frozenset(waiting), frozenset(visited))
-    return flow_of(planned(nodes, edges), progress, notes=notes, label=label)
 
 
 def flow_of(

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from langgraph.graph import END, START, MessagesState, StateGraph
 
-from approvals.flow import clipped, flow_of, flow_svg, in_words
+from approvals.flow import clipped, flow_of, in_words
 from approvals.flow_large import large_flow
 from approvals.graph_plan import Plan, Progress, from_drawable, plan_of, planned
 from approvals.layers import place
@@ -26,9 +26,13 @@ def parsed(svg: str) -> ElementTree.Element:
     return root
 
 
+def rows(nodes, edges, *, waiting, visited=(), **more) -> str:
+    return flow_of(planned(nodes, edges), Progress(frozenset(waiting), frozenset(visited)), **more)
+
+
 def drawn(nodes: list[str], edges: list[tuple[str, str, bool]] = (), **more) -> ElementTree.Element:
     settings = {"waiting": set(), "label": "Graph"} | more
-    return parsed(flow_svg(nodes, edges, **settings))
+    return parsed(rows(nodes, edges, **settings))
 
 
 def names(svg: ElementTree.Element) -> list[str]:
@@ -101,7 +105,7 @@ def test_the_words_say_what_ran_what_waits_what_comes_next_and_what_has_not_run(
 
 
 def test_without_nodes_nothing_is_drawn():
-    assert flow_svg([], [], waiting=set(), label="Graph") == ""
+    assert rows([], [], waiting=set(), label="Graph") == ""
     assert large_flow(planned([], []), Progress(), "Graph") == ""
 
 
