@@ -35,7 +35,7 @@ repeats: .venv/installed
 
 # What pages and capture cost, as ratios to an empty page of the same server.
 bench: .venv/installed
-	$(BIN)/python -m pytest -s --timeout 900 tests/bench_pages.py tests/bench_flow.py tests/bench_next.py
+	$(BIN)/python -m pytest -s --timeout 900 tests/bench_pages.py tests/bench_flow.py tests/bench_live.py tests/bench_next.py
 
 # The README's pictures, of a demo that runs: PORT=… make shots
 shots: .venv/installed browser

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 Span = tuple[str, str]
 Kind = Literal["same", "ins", "del"]
 
-FOLD_BELOW = 3  # words: a shorter unchanged run between two changes is folded in (LOOK.md)
+FOLD_BELOW = 3  # words: a shorter unchanged run between two changes is folded in
 PAIRING_LIMIT = 250_000  # pairs of sentences weighed in one block; above it, replaced whole
 
 # Chinese and Japanese put no spaces between words: there a character counts as a word.
@@ -156,7 +156,7 @@ def _vocabulary(sentence: str) -> Counter[str]:
 
 
 def _by_word(before: str, after: str) -> list[Span]:
-    """A sentence that keeps less than half its words is shown replaced whole (LOOK.md)."""
+    """A sentence that keeps less than half its words is shown replaced whole."""
     spans = _fold(_word_spans(before, after))
     kept = sum(_word_count(a) for a, b in spans if a == b)
     return [(before, after)] if 2 * kept < _word_count(before) else spans

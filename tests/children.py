@@ -56,3 +56,16 @@ def _nursery() -> tuple[Nursery, Path]:
 def born(command: list[str], environment: dict[str, str]) -> Child:
     nursery, log = _nursery()
     return Child(nursery, nursery.start(command, environment, "", log))
+
+
+def ran(command: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """A command (`manage.py …`, or a module) from its start to its end, within 60 seconds."""
+    nursery, log = _nursery()
+    with tempfile.TemporaryDirectory(dir=log.parent) as folder:
+        out, errors = Path(folder, "out"), Path(folder, "errors")
+        child = Child(nursery, nursery.start(command, environment, "", errors, out))
+        try:
+            code = child.wait()
+        finally:
+            child.kill()
+        return subprocess.CompletedProcess(command, code, out.read_text(), errors.read_text())

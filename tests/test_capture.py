@@ -3,8 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -27,10 +25,12 @@ from approvals.registry import registry
 from approvals.savers import joined
 from approvals.threads import note_all_threads
 from graphs.support import compile_graph
+from tests.children import ran
 from tests.conftest import (
     _input,
     capture_all,
     direct,
+    empty,
     eventually,
     form_of,
     pause,
@@ -75,15 +75,9 @@ def intake(folder: Path, conversation_id: str, url: str = "") -> None:
     message = json.loads(next(line for line in lines if "Missed payment" in line))
     file = folder / "one.jsonl"
     file.write_text(json.dumps({**message, "conversation_id": conversation_id}))
-    ran = subprocess.run(
-        [sys.executable, "-m", "graphs.intake", "--file", str(file)],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": url or test_url()},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert "1 wait for a person" in ran.stdout, ran.stderr
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": url or test_url()}
+    ended = ran(["graphs.intake", "--file", str(file)], environment)
+    assert "1 wait for a person" in ended.stdout, ended.stderr
 
 
 def test_a_run_of_a_plain_langgraph_program_appears_by_itself(processes, tmp_path):
@@ -115,16 +109,9 @@ def test_a_second_migrate_notes_nothing_again():
 
 
 def reconcile() -> str:
-    ran = subprocess.run(
-        [sys.executable, "manage.py", "reconcile"],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": test_url()},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    ended = ran(["manage.py", "reconcile"], {**os.environ, "DATABASE_URL": test_url()})
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 EVIDENCE = ("thread_id", "checkpoint_id", "graph", "node", "title", "snapshot", "digest")
@@ -134,7 +121,7 @@ def test_reconcile_rebuilds_lost_reviews_with_the_same_evidence():
     for _ in range(3):
         waiting()
     before = list(Review.objects.order_by("thread_id").values_list(*EVIDENCE))
-    direct("TRUNCATE approvals_review CASCADE")
+    empty(["approvals_review"])
     assert "3 reviews wait" in reconcile()
     assert list(Review.objects.order_by("thread_id").values_list(*EVIDENCE)) == before
 

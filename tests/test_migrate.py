@@ -2,10 +2,9 @@
 
 import os
 import re
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -15,8 +14,8 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from approvals import install
+from tests.children import ran
 from tests.conftest import direct, test_url
-from tests.postgres import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,21 +45,9 @@ def fresh(server: str) -> Iterator[str]:
         conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def start_migrate(database: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "manage.py", "migrate"],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": database},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def migrate(database: str) -> None:
-    process = start_migrate(database)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    ended = ran(["manage.py", "migrate"], {**os.environ, "DATABASE_URL": database})
+    assert (ended.stderr, ended.returncode) == ("", 0)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +69,8 @@ INDEXES = "SELECT indexrelid::regclass::text FROM pg_index WHERE {} AND indrelid
 
 
 def test_ten_migrations_at_once_of_an_empty_database_all_end_well(fresh):
-    processes = [start_migrate(fresh) for _ in range(10)]
-    ended = [(p.communicate(timeout=120)[1], p.returncode) for p in processes]
-    assert ended == [("", 0)] * 10
+    with ThreadPoolExecutor(10) as operators:
+        list(operators.map(migrate, [fresh] * 10))
     tables = {row[0] for row in ask(fresh, "SELECT tablename FROM pg_tables")}
     assert {*install.CHECKPOINT_TABLES, "approvals_review", "procrastinate_jobs"} <= tables
     triggers = ask(fresh, "SELECT tgname FROM pg_trigger WHERE tgname LIKE 'countersign%'")

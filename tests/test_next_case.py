@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 from django.utils import timezone
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from approvals.models import AuditEntry, Decision, Review
 from tests.conftest import eventually, form_of, waiting
@@ -134,6 +134,20 @@ def test_deciding_paints_the_next_case_at_once_and_undo_brings_the_last_one_back
     assert rita.evaluate("window.sameDocument")
     eventually(Decision.objects.filter(state="finished").exists, 20)
     expect(rita.locator("#undo")).to_contain_text("finished")
+
+
+def test_a_case_whose_decision_is_on_its_way_is_not_served_again(site, person):
+    first, second, third = aged(3)
+    rita = person(site(worker=False), "rita", stays=False)
+    rita.goto(first.get_absolute_url())
+    fetched_ahead(rita, second)
+    on_its_way: list[Route] = []
+    rita.route("**/decide", lambda route: on_its_way.append(route))
+    rita.click("#approve")
+    expect(rita.locator("h1")).to_have_text(second.title)
+    fetched_ahead(rita, third)
+    on_its_way[0].continue_()
+    eventually(Decision.objects.exists)
 
 
 def test_a_decision_that_was_refused_is_told_beside_the_next_case(site, person):

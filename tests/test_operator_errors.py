@@ -20,7 +20,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from console import embedded
-from tests.children import Child
+from tests.children import Child, ran
 from tests.conftest import Processes, direct, eventually, sign_in, test_url
 from tests.postgres import ROOT
 from tests.test_capture import intake
@@ -32,24 +32,17 @@ SECRET = "hunter2secret"
 def manage(*command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Runs a command as an operator would; an empty value takes the variable away."""
     known = {**os.environ, **environment}
-    return subprocess.run(
-        [sys.executable, "manage.py", *command],
-        cwd=ROOT,
-        env={name: value for name, value in known.items() if value},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
+    kept = {name: value for name, value in known.items() if value}
+    return ran(["manage.py", *command], kept)
 
 
-def the_line(ran: "subprocess.CompletedProcess[str]") -> str:
+def the_line(ended: "subprocess.CompletedProcess[str]") -> str:
     """The one line of a command that failed as it should."""
-    assert ran.returncode == 1, (ran.stdout, ran.stderr)
-    assert "Traceback" not in ran.stderr
-    assert SECRET not in ran.stdout + ran.stderr
-    lines = ran.stderr.strip().splitlines()
-    assert len(lines) == 1, ran.stderr
+    assert ended.returncode == 1, (ended.stdout, ended.stderr)
+    assert "Traceback" not in ended.stderr
+    assert SECRET not in ended.stdout + ended.stderr
+    lines = ended.stderr.strip().splitlines()
+    assert len(lines) == 1, ended.stderr
     return lines[0]
 
 
@@ -170,10 +163,10 @@ def files(tmp_path) -> dict[str, str]:
 
 def check(files: dict[str, str], command: str = "check") -> str:
     """What the command says of files that cannot be used."""
-    ran = manage(command, **files)
-    assert ran.returncode == 1, (ran.stdout, ran.stderr)
-    assert "Traceback" not in ran.stderr
-    return ran.stderr
+    ended = manage(command, **files)
+    assert ended.returncode == 1, (ended.stdout, ended.stderr)
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
 
 
 def target(files: dict[str, str], text: str, attribute: str = "graph") -> None:

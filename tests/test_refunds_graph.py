@@ -25,6 +25,7 @@ from graphs.ledger import create_ledger
 from graphs.refund_model import RuleModel
 from graphs.shop import amounts_in, shop
 from graphs.support import libpq_url
+from tests.children import ran
 
 ROOT = Path(__file__).parent.parent
 REQUESTS = intake.PROGRAMS["refunds"].messages
@@ -602,14 +603,8 @@ def test_a_model_that_is_not_there_is_an_error_of_one_line(
 
 
 def run_intake(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "graphs.intake", "--graph", "refunds", *args],
-        cwd=ROOT,
-        env={**os.environ, "LANGGRAPH_STRICT_MSGPACK": "true", **env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "LANGGRAPH_STRICT_MSGPACK": "true", **env}
+    return ran(["graphs.intake", "--graph", "refunds", *args], environment)
 
 
 def test_the_intake_runs_every_request_once(postgres: str, ledger: Any) -> None:

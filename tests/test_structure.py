@@ -1,4 +1,4 @@
-"""Which way the arrows point (DESIGN §2), read from the imports themselves."""
+"""Which way the arrows point, read from the imports themselves."""
 
 import ast
 import functools

@@ -19,6 +19,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from graphs import drafting, intake
 from graphs.knowledge import knowledge
 from graphs.support import Incoming, compile_graph, create_outbox, graph
+from tests.children import ran
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = intake.conversations(intake.MESSAGES)
@@ -273,14 +274,8 @@ def test_the_outbox_counts_attempts_and_keeps_one_row_for_a_decision(
 
 
 def run_intake(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "graphs.intake", *args],
-        cwd=ROOT,
-        env={**os.environ, "LANGGRAPH_STRICT_MSGPACK": "true", **env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "LANGGRAPH_STRICT_MSGPACK": "true", **env}
+    return ran(["graphs.intake", *args], environment)
 
 
 def test_the_intake_runs_every_message_once(postgres: str) -> None:

@@ -68,9 +68,14 @@ class Nursery:
             raise RuntimeError("The nursery has ended; its log is nursery.log")
         return json.loads(answer)
 
-    def start(self, command: list[str], env: dict[str, str], at: str, log: Path) -> int:
-        """The pid of a new `manage.py`, or `python -m` module, with this environment alone."""
-        return int(self.ask(command=command, env=env, at=at, log=str(log)))
+    def start(
+        self, command: list[str], env: dict[str, str], at: str, log: Path, out: Path | None = None
+    ) -> int:
+        """The pid of a new `manage.py`, or `python -m` module, with this environment alone.
+
+        What it writes goes to `log`, or its standard output to `out`.
+        """
+        return int(self.ask(command=command, env=env, at=at, log=str(log), out=str(out or log)))
 
     def state(self, pid: int) -> int | str:
         """How a child ended, as `subprocess` says it: -9 is a SIGKILL. Else "runs" or "stopped"."""
@@ -160,9 +165,12 @@ def fork(asked: dict[str, Any], wire: socket.socket) -> int:
 def grow_up(asked: dict[str, Any]) -> int:
     """Becomes the process that was asked for; the exit code."""
     os.setsid()
-    log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log, out = (
+        os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for name in ("log", "out")
+    )
     empty = os.open(os.devnull, os.O_RDONLY)
-    for number, target in ((0, empty), (1, log), (2, log)):
+    for number, target in ((0, empty), (1, out), (2, log)):
         os.dup2(number if target == number else target, number)
     os.closerange(3, 1000)  # the wire too: the nursery's end must be seen by nobody else
     os.environ.clear()
@@ -179,6 +187,8 @@ def grow_up(asked: dict[str, Any]) -> int:
         else:
             runpy.run_module(program, run_name="__main__", alter_sys=True)
     except SystemExit as end:
+        if isinstance(end.code, str):  # as the interpreter would
+            print(end.code, file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
 

@@ -38,6 +38,8 @@
     return found;
   }
 
+  // Decided, and not yet known to be: the server would give them again, being this person's.
+  const underWay = new Set();
   const passed = () => JSON.parse(sessionStorage.getItem(PASSED) || "[]");
   const passBy = (id) => sessionStorage.setItem(PASSED, JSON.stringify([...passed(), id].slice(-50)));
 
@@ -51,7 +53,7 @@
     const form = document.getElementById("next-form");
     if (!form) return undefined;
     const fields = new FormData(form);
-    for (const id of passed()) fields.append("besides", id);
+    for (const id of [...passed(), ...underWay]) fields.append("besides", id);
     fields.set("ahead", "1");
     return workOf(await post(form.getAttribute("action"), fields));
   }
@@ -306,7 +308,8 @@
     busy(true);
     const from = here();
     const mine = ++going;
-    const sent = send(record);
+    underWay.add(from);
+    const sent = send(record).finally(() => underWay.delete(from));
     // Only what cannot lack anything goes on before the answer: else the person is needed here.
     if (isWhole(form, submitter) && (ahead ?? await fetchAhead())) {
       if (mine === going) paint(ahead);
