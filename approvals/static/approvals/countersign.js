@@ -12,6 +12,14 @@ function shown(root) {
   document.dispatchEvent(new CustomEvent("countersign:shown", { detail: root }));
 }
 
+// What the eye does not wait for. A page in the background is not painted: there, soon.
+function afterPaint(act) {
+  let done = false;
+  const once = () => { if (!done) { done = true; act(); } };
+  requestAnimationFrame(() => setTimeout(once, 0));
+  setTimeout(once, 200);
+}
+
 // The socket says which reviews changed; what changed is asked for over HTTP by hx-get.
 document.addEventListener("htmx:wsBeforeMessage", (event) => {
   event.preventDefault();

@@ -68,11 +68,12 @@
     clearTimeout(quiet);
     active = Date.now();
     at = { here: people.dataset.here, leave: people.dataset.leave, doing: "reading", ...seen() };
-    here();
     keepNote();
+    afterPaint(here);
   });
   document.addEventListener("countersign:leaving", () => {
-    leave();
+    const { leave: address } = at ?? {};
+    if (address) afterPaint(() => navigator.sendBeacon(address, told()));
     at = null;
   });
 

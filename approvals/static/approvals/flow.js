@@ -127,14 +127,6 @@
     });
   }
 
-  // What the eye does not wait for. A page in the background is not painted: there, soon.
-  function afterPaint(act) {
-    let done = false;
-    const once = () => { if (!done) { done = true; act(); } };
-    requestAnimationFrame(() => setTimeout(once, 0));
-    setTimeout(once, 200);
-  }
-
   // Whatever the server answered instead, in place of the case: a conflict, a form that lacks something.
   function paintPage(html) {
     const page = parsed(html);

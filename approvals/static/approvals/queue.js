@@ -181,7 +181,9 @@
   function count() {
     const text = document.getElementById("nav-count")?.textContent.trim() ?? "";
     const some = text && text !== "0";
-    document.documentElement.style.setProperty("--strip-h", `${document.getElementById("strip")?.offsetHeight ?? 0}px`);
+    const { style } = document.documentElement;
+    const tall = `${document.getElementById("strip")?.offsetHeight ?? 0}px`;
+    if (style.getPropertyValue("--strip-h") !== tall) style.setProperty("--strip-h", tall); // else all is styled anew
     document.title = (some ? `(${text}) ` : "") + document.title.replace(/^\([\d.,+\s’]+\) /, "");
     if (!icon || !pane()) return;
     const number = text.length > 2 ? "99+" : text;
@@ -305,7 +307,6 @@
 
   document.addEventListener("countersign:shown", ({ detail }) => {
     localTimes(detail);
-    count();
-    picked();
+    afterPaint(() => { count(); picked(); });
   });
 })();
