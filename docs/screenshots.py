@@ -310,7 +310,7 @@ def forked(page: Any, address: str) -> Scenes:
 
 def open_case(page: Any, address: str, graph: str, words: str | re.Pattern[str]) -> None:
     page.goto(f"{address}?graph={graph}")
-    page.locator(".row", has_text=words).first.click()
+    page.locator(".row:not(.theirs)", has_text=words).first.click()
     page.wait_for_selector("#standing", state="attached")
 
 

@@ -99,9 +99,9 @@ def test_asking_waiting_half_a_minute_and_taking_over(as_):
     assert does(tom, "take", review).status_code == 409
     does(tom, "ask", review)
     assert b"Tom Achebe asks for this case." in rita.get(f"/reviews/{review.pk}/").content
-    shift(review, claim_asked_at=28)
+    shift(review, claim_asked_at=15)
     assert does(tom, "take", review).status_code == 409
-    shift(review, claim_asked_at=3)
+    shift(review, claim_asked_at=16)
     assert does(tom, "take", review).status_code == 302
     assert holder(review) == "tom"
     assert told(review) == ["claimed", "refused", "asked_for", "refused", "taken_over"]

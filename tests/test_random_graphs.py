@@ -32,7 +32,7 @@ from tests.conftest import capture_all, resume
 from tests.contract.graphs import RAN, Given, State
 from tests.shapes import TABLE, decide, order_of, reviews_of, settle, state_of
 
-EXAMPLES = int(os.environ.get("COUNTERSIGN_EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("COUNTERSIGN_EXAMPLES", "3"))
 ELSEWHERE = os.environ.get("HYPOTHESIS_SEED")
 pytestmark = [pytest.mark.usefixtures("clean"), pytest.mark.timeout(240 + 10 * EXAMPLES)]
 

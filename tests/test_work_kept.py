@@ -258,6 +258,7 @@ def test_a_sign_out_in_another_tab_keeps_what_is_typed_until_the_next_sign_in(si
     rita = opened(person, address, review, by_hand=True, expected=["WebSocket", "[object Event]"])
     line = Line(rita)  # the socket would tell it at once
     rita.reload()
+    rita.wait_for_load_state("networkidle")  # nothing under way will find out
     assert line.sockets
     rita.route("**/draft", lambda route: route.abort())  # nor is anything saved before it goes
     signed_in = {one["name"]: one["value"] for one in rita.context.cookies()}

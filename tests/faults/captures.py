@@ -14,7 +14,7 @@ AGENTS = 3
 A_SECOND = 50
 
 
-@case("kill -9 of the capture at random, under fifty pauses a second", rounds=30, short=2)
+@case("kill -9 of the capture at random, under fifty pauses a second", rounds=30, short=1)
 def under_load(house: House, rounds: int, chance: random.Random) -> Result:
     """Every third worker dies inside the capture's transaction, the others when it comes."""
     seconds = 1.5 * rounds + 1
@@ -56,7 +56,7 @@ def kill_one(house: House, chance: random.Random, n: int) -> bool:
     return False
 
 
-@case("SIGSTOP inside the capture, the thread moves on, SIGCONT", rounds=20, short=2)
+@case("SIGSTOP inside the capture, the thread moves on, SIGCONT", rounds=20, short=1)
 def moving(house: House, rounds: int, chance: random.Random) -> Result:
     """What it has read is over when it commits; another, that sees the end, must come after it."""
     threads, waited = names(rounds), 0

@@ -42,7 +42,7 @@ def shifted(house: House, off: int, *command: str, **env: str) -> Child:
     return house.start("tests.faults.shifted", str(off), *command, **env)
 
 
-@case("clocks five minutes behind and ahead", rounds=40, short=4)
+@case("clocks five minutes behind and ahead", rounds=40, short=2)
 def clocks(house: House, rounds: int, chance: random.Random) -> Result:
     there = street(house, **house.settings(undo_window=WINDOW))
     clients = [house.person(web.address) for web in there.webs]
@@ -118,7 +118,7 @@ def told(there: Street) -> list[str]:
     return wrong
 
 
-@case("a run is taken over by a worker whose clock is off", rounds=10, short=2)
+@case("a run is taken over by a worker whose clock is off", rounds=10, short=1)
 def taken_over(house: House, rounds: int, chance: random.Random) -> Result:
     """Half of the runs by one that is behind, half by one that is ahead."""
     reviews, slowest = captured(house, names(rounds)), 0.0

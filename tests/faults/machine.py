@@ -17,7 +17,7 @@ TOLD = (
 )
 
 
-@case("people, a worker and other programs against a model", rounds=125, short=3)
+@case("people, a worker and other programs against a model", rounds=125, short=2)
 def against_a_model(house: House, rounds: int, chance: random.Random) -> Result:
     child = house.start(
         "tests.faults.steps",

@@ -69,7 +69,7 @@ def sleep_until(moment: float) -> None:
 # Fifty people, one review
 
 
-@case("fifty people decide one review at the same instant", rounds=100, short=2)
+@case("fifty people decide one review at the same instant", rounds=100, short=1)
 def fifty_people(house: House, rounds: int, chance: random.Random) -> Result:
     people = 50 if rounds > 2 else 20
     reviews = captured(house, names(rounds))
@@ -148,7 +148,7 @@ class Tale:
     words: str = ""
 
 
-@case("approve, undo and the worker's take, in all orders", rounds=120, short=6)
+@case("approve, undo and the worker's take, in all orders", rounds=120, short=3)
 def all_orders(house: House, rounds: int, chance: random.Random) -> Result:
     """Rita decides; then her undo, Tom's approval of the same page and the worker's take come in
     each of the six orders, some milliseconds apart. A take that is too early is told to wait."""
@@ -262,7 +262,7 @@ def _ends_as_told(house: House, tale: Tale) -> list[str]:
 # Undo at the very edge of its window
 
 
-@case("undo at the edge of its window, against the job that starts", rounds=200, short=6)
+@case("undo at the edge of its window, against the job that starts", rounds=200, short=4)
 def undo_at_the_edge(house: House, rounds: int, chance: random.Random) -> Result:
     """An undo is on its way for some milliseconds: each is sent so much earlier than it should
     arrive as the ones before it took, then −40 to +40 ms at random."""
@@ -336,7 +336,7 @@ class Meddling:
     delay: float  # seconds; before the decision where it is negative
 
 
-@case("another program resumes or updates the thread while it is decided", rounds=100, short=8)
+@case("another program resumes or updates the thread while it is decided", rounds=100, short=4)
 def foreign_programs(house: House, rounds: int, chance: random.Random) -> Result:
     threads = names(rounds)
     reviews = captured(house, threads, sleep=0.1)

@@ -15,7 +15,7 @@ from tests.faults.oracle import judge
 PEOPLE = 12  # at once, as clients of this process
 
 
-@case("a thousand runs through thirty webs and two workers", rounds=1000, short=30)
+@case("a thousand runs through thirty webs and two workers", rounds=1000, short=20)
 def thirty_webs(house: House, rounds: int, chance: random.Random) -> Result:
     threads = names(rounds)
     for _ in range(2):

@@ -67,12 +67,12 @@ for _point in WEB:
     _register(_point)
 
 
-@case("kill -9 of webs at three points, side by side", rounds=2, short=2)
+@case("kill -9 of webs at three points, side by side", rounds=2, short=1)
 def three_points(house: House, rounds: int, chance: random.Random) -> Result:
     return killed_web(house, WEB * rounds)
 
 
-@case("kill -9 of the web while eight clients decide", rounds=30, short=2)
+@case("kill -9 of the web while eight clients decide", rounds=30, short=1)
 def under_way(house: House, rounds: int, chance: random.Random) -> Result:
     """Each client sends its form to the web that is killed, and then to another."""
     house.worker()

@@ -122,7 +122,7 @@ def ten_points(house: House, rounds: int, chance: random.Random) -> Result:
 # Killed at random
 
 
-@case("kill -9 of the run's worker at random, up to three times", rounds=200, short=4)
+@case("kill -9 of the run's worker at random, up to three times", rounds=200, short=2)
 def random_kills(house: House, rounds: int, chance: random.Random) -> Result:
     reviews = captured(house, names(rounds))
     client = house.person(house.web().address)
@@ -178,7 +178,7 @@ ZOMBIES = ("inside the node", "after apply", "after claim", "before the job is d
 EFFECTS = {"effects", "received"}
 
 
-@case("SIGSTOP past the heartbeat, taken over, SIGCONT", rounds=20, short=2)
+@case("SIGSTOP past the heartbeat, taken over, SIGCONT", rounds=20, short=1)
 def zombies(house: House, rounds: int, chance: random.Random) -> Result:
     points = [ZOMBIES[n % len(ZOMBIES)] for n in range(rounds)]
     points[2::10] = ["inside apply"] * len(points[2::10])  # these hold locks until Postgres acts
@@ -198,7 +198,7 @@ def late_effects(house: House, rounds: int, chance: random.Random) -> Result:
     return result
 
 
-@case("SIGSTOP, taken over, SIGCONT while the taker is at work", rounds=20, short=2)
+@case("SIGSTOP, taken over, SIGCONT while the taker is at work", rounds=20, short=1)
 def early_zombies(house: House, rounds: int, chance: random.Random) -> Result:
     """Both are in the same node of the same run, and the one that lost it is the first to end."""
     reviews = captured(house, names(rounds), sleep=2 if rounds < 10 else 12)
@@ -230,7 +230,7 @@ def early_zombies(house: House, rounds: int, chance: random.Random) -> Result:
     return result
 
 
-@case("SIGSTOP inside the apply transaction, SIGCONT before it is cut", rounds=10, short=2)
+@case("SIGSTOP inside the apply transaction, SIGCONT before it is cut", rounds=10, short=1)
 def frozen_in_apply(house: House, rounds: int, chance: random.Random) -> Result:
     """Nobody gets at the thread meanwhile. Then its heart beats again, and its run is its own."""
     reviews, keys, waited = captured(house, names(rounds)), [], 0
@@ -356,7 +356,7 @@ def retried(house: House, address: str, threads: Sequence[str], limit: int) -> l
 # Slow nodes, and workers that are told to stop
 
 
-@case("a node that sleeps, or holds up the loop, longer than the lease", rounds=4, short=2)
+@case("a node that sleeps, or holds up the loop, longer than the lease", rounds=4, short=1)
 def slow_nodes(house: House, rounds: int, chance: random.Random) -> Result:
     env, seconds = (QUICK, 4) if rounds < 4 else ({}, 9)
     threads = names(rounds)
@@ -377,7 +377,7 @@ def untouched(house: House, result: Result, epoch: int = 1, crashes: int = 0) ->
     return result
 
 
-@case("SIGTERM while a node outlasts the grace: handed back", rounds=10, short=2)
+@case("SIGTERM while a node outlasts the grace: handed back", rounds=10, short=1)
 def handed_back(house: House, rounds: int, chance: random.Random) -> Result:
     """Every second node is a plain function, which nothing can cancel."""
     seconds = 8 if rounds > 2 else 4
@@ -408,7 +408,7 @@ def handed_back(house: House, rounds: int, chance: random.Random) -> Result:
     return result
 
 
-@case("rolling restarts of two workers by SIGTERM under load", rounds=20, short=3)
+@case("rolling restarts of two workers by SIGTERM under load", rounds=20, short=2)
 def rolling(house: House, rounds: int, chance: random.Random) -> Result:
     threads = names(10 * rounds)
     workers = [house.worker(QUEUE_LOG_LEVEL="DEBUG") for _ in range(2)]
