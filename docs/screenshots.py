@@ -25,6 +25,9 @@ from tests.browser import launch
 # Cases of which the compliance check found something that a second draft does better.
 CRITICISED = re.compile("Charged twice|Long trip, card limit|Fixed rate ends|Fee refund|Dispo")
 HEIGHTS = {1920: 1080, 1440: 900, 1280: 800, 768: 1024, 320: 640}
+# What a scene is about moves out of sight when the width changes.
+IN_VIEW = """() => document.querySelector("#replies:not([hidden]), #versions[open], #history:target")
+  ?.scrollIntoView({ block: "nearest" })"""
 Scenes = Iterator[tuple[str, Any]]
 
 
@@ -46,6 +49,7 @@ def main() -> None:
                     continue
                 for width in args.widths:
                     page.set_viewport_size({"width": width, "height": HEIGHTS.get(width, 900)})
+                    page.evaluate(IN_VIEW)
                     page.wait_for_timeout(150)
                     page.screenshot(path=args.to / f"{name}-{theme}-{width}.png")
                 widen(page)
