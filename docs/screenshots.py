@@ -26,8 +26,10 @@ from tests.browser import launch
 CRITICISED = re.compile("Charged twice|Long trip, card limit|Fixed rate ends|Fee refund|Dispo")
 HEIGHTS = {1920: 1080, 1440: 900, 1280: 800, 768: 1024, 320: 640}
 # What a scene is about moves out of sight when the width changes.
-IN_VIEW = """() => document.querySelector("#replies:not([hidden]), #versions[open], #history:target")
-  ?.scrollIntoView({ block: "nearest" })"""
+IN_VIEW = """() => {
+  const here = document.querySelector("#replies:not([hidden]), #versions[open], #history:target");
+  here?.scrollIntoView({ block: "nearest" });
+}"""
 Scenes = Iterator[tuple[str, Any]]
 
 

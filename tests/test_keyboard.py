@@ -173,6 +173,25 @@ def test_keys_of_ones_own_of_another_alphabet_and_none(address, person, cast):
     none_decided(rita)
 
 
+def test_on_a_mac_command_is_the_key(address, person):
+    rita = person(address, "rita")
+    rita.context.add_init_script(
+        "Object.defineProperty(navigator, 'platform', { get: () => 'MacIntel' })"
+    )
+    rita.goto(case().get_absolute_url())
+    expect(rita.locator(".find kbd")).to_have_text("⌘ K")
+    press(ready(rita), "Control+k")
+    expect(rita.locator("#palette")).to_be_hidden()
+    press(rita, "Meta+k")
+    expect(rita.locator("#palette")).to_be_visible()
+    press(rita, "Escape", "e")
+    rita.keyboard.type("Dear Maeve, from a Mac. ")
+    press(rita, "Control+Enter")
+    none_decided(rita)
+    press(rita, "Meta+Enter")
+    assert decided()[0].action == "edit"
+
+
 def test_the_sheet_lists_every_key_and_the_palette_runs_what_it_finds(address, person, cast):
     review, other = case(), case()
     rita = opened(person, address, review)

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from approvals.events import nudge
-from approvals.models import Decision, Review
+from approvals.models import Decision, Profile, Review
 from tests.conftest import waiting
 from tests.queries import crowd
 
@@ -54,6 +54,32 @@ def test_news_arrive_and_move_nothing_that_is_read(site, person, cast):
     page.evaluate("document.activeElement.blur()")
     expect(page.locator(f"#i-{above}")).to_have_count(0)
     assert abs(top_of(page, read) - at) <= 1
+
+
+# The machine's own ways of telling, and a tab that nobody looks at.
+ELSEWHERE = """
+  window.told = [];
+  Object.defineProperty(document, "hidden", { get: () => true });
+  window.Notification = class extends EventTarget {
+    static permission = "granted";
+    constructor(title, { body }) { super(); told.push(`${title}: ${body}`); }
+  };
+  window.AudioContext = class extends AudioContext {
+    constructor() { super(); told.push("sound"); }
+  };
+"""
+
+
+def test_who_asked_for_it_is_told_of_a_new_case_while_they_look_elsewhere(site, person, cast):
+    page = person(site(worker=False), "rita")
+    Profile.objects.filter(user=cast.rita).update(notify=True, sound=True)
+    page.context.add_init_script(ELSEWHERE)
+    page.reload()
+    (fresh,) = crowd(1, title="Charged twice")
+    nudge(fresh.pk, "support")
+    page.locator(f"#row-{fresh.pk}").wait_for()
+    page.wait_for_function("told.length === 2")
+    assert page.evaluate("told") == ["A new case waits: Charged twice", "sound"]
 
 
 def test_two_are_approved_by_keyboard_alone(site, person):

@@ -83,7 +83,7 @@ document.addEventListener("htmx:wsOpen", () => {
 function copy(button) {
   const source = document.querySelector(button.dataset.copy);
   source.select();
-  navigator.clipboard.writeText(source.value).then(() => { button.textContent = "Copied"; });
+  navigator.clipboard.writeText(source.value).then(() => { button.textContent = button.dataset.copied; });
 }
 
 document.addEventListener("click", (event) => {
