@@ -267,7 +267,11 @@
   // Its key makes it count once.
   async function send(record) {
     const small = JSON.stringify(record).length < 30_000; // what a page may send as it closes
-    return answered(record, await insist(record.address, fieldsOf(record), { keepalive: small }));
+    const [, id] = /reviews\/(\d+)/.exec(record.address);
+    underWay.add(id);
+    const answer = await insist(record.address, fieldsOf(record), { keepalive: small });
+    underWay.delete(id);
+    return answered(record, answer);
   }
 
   async function answered(record, answer) {
@@ -300,8 +304,7 @@
     busy(true);
     const from = here();
     const mine = ++going;
-    underWay.add(from);
-    const sent = send(record).finally(() => underWay.delete(from));
+    const sent = send(record);
     // Only what cannot lack anything goes on before the answer: else the person is needed here.
     if (isWhole(form, submitter) && (ahead ?? await fetchAhead())) {
       if (mine === going) paint(ahead);
