@@ -17,7 +17,6 @@ from django.db.models.functions import Now
 from django.utils import translation
 from procrastinate.contrib.django import app as queue
 from procrastinate.contrib.django.models import ProcrastinateJob
-from psycopg.errors import LockNotAvailable
 
 from approvals import audit, claims, ids
 from approvals.answering import forget_errors
@@ -35,6 +34,7 @@ from approvals.errors import (
     NotAllowed,
     Stale,
     TooLate,
+    is_locked,
 )
 from approvals.events import nudge
 from approvals.models import AuditEntry, Decision, Review, ThreadChange
@@ -479,7 +479,7 @@ def rescue(job_id: int, decision_id: str, dead_after: float) -> bool:
                 enqueue(decision)
             return True
     except OperationalError as error:
-        if isinstance(error.__cause__, LockNotAvailable):
+        if is_locked(error):
             return False
         raise
 

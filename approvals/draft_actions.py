@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import OperationalError, connection, transaction
-from psycopg.errors import LockNotAvailable
 
 from approvals.clock import database_now
 from approvals.drafts import Fields
+from approvals.errors import is_locked
 from approvals.models import Draft, DraftRevision, Review
 
 REVISION_EVERY = dt.timedelta(seconds=10)
@@ -83,7 +83,7 @@ def keep(user: Any, review: Review, fields: Fields, digest: str) -> None:
                 base = draft.version if draft else 0
                 _autosave(user, review, Save(fields, digest, uuid.uuid4(), base, base + 1))
     except OperationalError as error:
-        if not isinstance(error.__cause__, LockNotAvailable):
+        if not is_locked(error):
             raise
 
 

@@ -25,6 +25,11 @@ AWAY = (
 _GONE = re.compile("08|57P|53300|25P03")
 
 
+def is_locked(error: BaseException) -> bool:
+    """Of an error in AWAY: whether a statement gave up waiting for what another one holds."""
+    return isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
+
+
 def is_gone(error: BaseException) -> bool:
     """Of an error in AWAY: whether Postgres was not there, or else refused a statement of ours."""
     states = [getattr(one, "sqlstate", None) for one in (error, error.__cause__)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.models import Group
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models.functions import Now
 
 from approvals import actions, audit, claims, desk_actions
@@ -19,7 +19,7 @@ from approvals.actions import SNOOZE, refusing
 from approvals.answers import Order
 from approvals.audit import WORKER, Actor
 from approvals.clock import database_now
-from approvals.errors import ApprovalError, Held, Invalid, Moved, NotAllowed
+from approvals.errors import ApprovalError, Held, Invalid, Moved, NotAllowed, is_locked
 from approvals.events import nudge
 from approvals.models import AuditEntry, Decision, Review, SavedView
 from approvals.policies import Policy
@@ -27,6 +27,7 @@ from approvals.policies import Policy
 Action = AuditEntry.Action
 ASSIGNED = ["assigned_to", "assigned_group"]
 LONGEST_SNOOZE = dt.timedelta(days=90)
+LOCKED = "Something else is at work on this case. Try it again in a moment."
 PAST = "That time has passed. Choose a later one."
 TOO_FAR = "A case can be put off for 90 days at most. Choose an earlier time."
 NOT_OF_QUEUE = "Nobody of that name may decide this queue. Choose somebody else."
@@ -181,8 +182,8 @@ def _decide_one(actor: Actor, key: uuid.UUID, row: Shown, action: str, text: str
         if review.is_question:
             raise Invalid(ALONE)
         return Result(row.pk, decision=actions.decide(actor, review.pk, order))
-    except ApprovalError as error:
-        return Result(row.pk, str(error))
+    except (ApprovalError, OperationalError) as error:
+        return Result(row.pk, _why(error))
 
 
 def arrange_each(actor: Actor, rows: Iterable[Shown], how: Any) -> list[Result]:
@@ -192,9 +193,18 @@ def arrange_each(actor: Actor, rows: Iterable[Shown], how: Any) -> list[Result]:
         try:
             how(actor, _known(actor, row.pk).pk)
             results.append(Result(row.pk))
-        except ApprovalError as error:
-            results.append(Result(row.pk, str(error)))
+        except (ApprovalError, OperationalError) as error:
+            results.append(Result(row.pk, _why(error)))
     return results
+
+
+def _why(error: Exception) -> str:
+    """Why one row was not done. A database that is away stops them all: the error goes on."""
+    if isinstance(error, ApprovalError):
+        return str(error)
+    if is_locked(error):
+        return LOCKED
+    raise error
 
 
 def _known(actor: Actor, pk: int) -> Review:

@@ -58,6 +58,7 @@ SENTENCES = [
     _("Nobody of that name may decide this queue. Choose somebody else."),
     _("Choose until when, or write a time of your own."),
     _("That time has passed. Choose a later one."),
+    _("Something else is at work on this case. Try it again in a moment."),
     _("A case can be put off for 90 days at most. Choose an earlier time."),
     _("At most 100 cases can be done at once. Select fewer."),
     _("The form is incomplete. Select the cases again."),

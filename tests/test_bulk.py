@@ -2,11 +2,12 @@
 
 import re
 
+import psycopg
 import pytest
 from pytest_django.asserts import assertContains, assertNotContains
 
 from approvals.models import AuditEntry, Decision, Draft, Review
-from tests.conftest import form_of, waiting
+from tests.conftest import form_of, test_url, waiting
 from tests.queries import crowd
 
 pytestmark = pytest.mark.django_db
@@ -70,6 +71,20 @@ def test_each_row_is_decided_or_says_why_not(as_, cast):
     assert (mine.review_id, mine.action, mine.edits) == (ok.pk, "approve", {})
     assert AuditEntry.objects.filter(action="decided", actor=cast.rita).count() == 1
     assert AuditEntry.objects.filter(action="refused", actor=cast.rita).count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_another_transaction_holds_for_long_stops_no_other(clean, as_):
+    held, free = waiting("scripted"), waiting("scripted")
+    rita = as_("rita")
+    sent = sure(rita, "approve", held, free)
+    with psycopg.connect(test_url()) as other:
+        other.execute("SELECT 1 FROM approvals_review WHERE id = %s FOR UPDATE", [held.pk])
+        page = rita.post("/many", sent)
+    assertContains(page, "Something else is at work on this case.")
+    assert Decision.objects.get().review_id == free.pk
+    rita.post("/many", sent)
+    assert Decision.objects.count() == 2
 
 
 def test_the_same_form_sent_twice_decides_once_and_says_the_same(as_):
