@@ -42,21 +42,26 @@ def test_from_a_change_to_the_screen(site: Any, person: Any, cast: Any) -> None:
         pk = there[number]
         Review.objects.filter(pk=pk).update(claimed_by=cast.tom, claimed_until="2099-01-01T00:00Z")
         nudge(pk, "support")
-        rita.locator(f"#row-{pk}.theirs").wait_for()
+        seen(rita, f"document.querySelector('#row-{pk}.theirs')")
 
     tell("a case taken by another shows in the list", taken, empty)
 
     rita.goto(f"/reviews/{review.pk}/")
-    people = rita.locator("#people").filter(has_text="Tom Achebe")
     rita.locator("#approve").wait_for()
+    here = "document.getElementById('people').textContent.includes('Tom Achebe')"
 
     def comes_and_goes(number: int) -> None:
         tom.goto(f"/reviews/{review.pk}/", wait_until="commit")
-        people.wait_for()
+        seen(rita, here)
         tom.goto("/health", wait_until="commit")
-        people.wait_for(state="detached")
+        seen(rita, f"!{here}")
 
     tell("a person comes to a case and leaves it, both seen", comes_and_goes, empty)
+
+
+def seen(page: Any, condition: str) -> None:
+    """Asked at each of the page's frames; a locator asks more seldom the longer it waits."""
+    page.wait_for_function(f"() => {condition}", polling="raf")
 
 
 def tell(what: str, act: Callable[[int], None], empty: float) -> None:
