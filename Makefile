@@ -24,7 +24,7 @@ lint: .venv/installed
 	SECRET_KEY=check $(BIN)/python manage.py makemigrations --check --dry-run
 
 # Real processes, killed, frozen, cut off and raced, with an oracle and one table at the end: see
-# docs/faults.md. About 40 minutes on two cores; FAULTS="--short" or "--only capture --seed 7".
+# docs/faults.md. 40 to 55 minutes on two cores; FAULTS="--short" or "--only capture --seed 7".
 faults: .venv/installed
 	$(BIN)/python -m tests.faults $(FAULTS)
 
