@@ -2,8 +2,10 @@
 
 import datetime as dt
 import threading
+import time
 import uuid
 
+import psycopg
 import pytest
 from django.db import connection, transaction
 from django.http import QueryDict
@@ -16,7 +18,7 @@ from approvals.errors import Held
 from approvals.models import AuditEntry, Decision, Draft, Review
 from approvals.sentences import told
 from approvals.tagging import deadline_of
-from tests.conftest import direct, eventually, form_of
+from tests.conftest import direct, eventually, form_of, test_url
 from tests.test_next_case import aged, fetched_ahead
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean", "cast")]
@@ -155,6 +157,29 @@ def test_a_case_that_was_fetched_before_its_text_was_saved_shows_the_text(site, 
     late["page"].fulfill(response=late["answer"])
     expect(rita.locator("h1")).to_have_text(first.title)
     expect(rita.locator("#reply")).to_have_value("Dear Maeve, all of it.")
+
+
+def test_a_reload_that_the_server_answered_before_the_text_was_saved_shows_the_text(site, person):
+    (only,) = aged(1)
+    rita = person(site(undo=9, worker=False), "rita", stays=False)
+    rita.goto(only.get_absolute_url())
+    saves = []
+    rita.route("**/draft", lambda route: route.continue_() if saves else saves.append(route))
+    with psycopg.connect(test_url()) as other:
+        other.execute("LOCK TABLE approvals_profile")  # which the page reads after the draft
+        rita.fill("#reply", "Dear Maeve, all of it.")
+        rita.evaluate("() => { location.reload() }")
+        eventually(waits_for_a_lock)
+        while not saves:
+            rita.wait_for_timeout(20)
+        with rita.expect_response("**/draft"):
+            saves[0].continue_()
+        time.sleep(0.2)
+    expect(rita.locator("#kept")).to_contain_text("restored")
+    expect(rita.locator("#reply")).to_have_value("Dear Maeve, all of it.")
+    with rita.expect_response("**/draft"):
+        rita.fill("#reply", "Dear Maeve, all of it, and more.")
+    assert list(Draft.objects.get().fields.values()) == ["Dear Maeve, all of it, and more."]
 
 
 def test_a_decision_that_waited_too_long_to_be_sent_is_kept_as_a_draft(site, person):

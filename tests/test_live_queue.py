@@ -5,8 +5,10 @@ from playwright.sync_api import Page, expect
 
 from approvals.events import nudge
 from approvals.models import Decision, Profile, Review
-from tests.conftest import waiting
+from tests.conftest import form_of, waiting
 from tests.queries import crowd
+from tests.test_end_to_end import aside
+from tests.test_next_case import aged
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
 
@@ -54,6 +56,31 @@ def test_news_arrive_and_move_nothing_that_is_read(site, person, cast):
     page.evaluate("document.activeElement.blur()")
     expect(page.locator(f"#i-{above}")).to_have_count(0)
     assert abs(top_of(page, read) - at) <= 1
+
+
+def test_news_that_come_while_the_page_is_refreshed_are_not_lost(site, person, as_):
+    (only,) = aged(1)
+    page = person(site(worker=False, undo=9), "rita")
+    first = []
+
+    def hold(route):
+        if first:
+            route.continue_()
+        else:
+            first.append((route, route.fetch()))
+
+    page.route("**part=state*", hold)
+    page.goto(only.get_absolute_url())
+    while not first:
+        page.wait_for_timeout(20)
+    sent = aside(lambda: as_("tom").post(f"{only.get_absolute_url()}decide", form_of(only)))
+    assert sent.status_code == 302
+    page.wait_for_timeout(400)  # the nudge comes while the answer from before is on its way
+    route, answer = first[0]
+    route.fulfill(response=answer)
+    expect(page.locator("#standing")).to_contain_text("Tom")
+    alone = page.locator('[hx-trigger*="nudge:"]:not([hx-target])')
+    expect(alone).to_have_count(0)  # what replaces itself forgets what it was asked meanwhile
 
 
 # The machine's own ways of telling, and a tab that nobody looks at.

@@ -6,6 +6,7 @@
   const WAIT = 400; // ms without a key before a save
   const MOST = 800; // ms that typing on can put it off
   const BODY = 60_000; // bytes that a closing page may still send
+  const LATE = 120_000; // ms that an answer may be on its way while the page goes on
 
   const token = () => /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? "";
   const words = () => document.getElementById("draft-words").dataset;
@@ -38,11 +39,17 @@
     return fetch(record.address, { method: "POST", body, redirect: "manual", ...options });
   }
 
-  // What the server has of this page's cases: one may come back as it was fetched before its save.
-  const confirmed = new Map();
+  // What the server has of this tab's cases. One may come as it was before its last save: fetched
+  // ahead, or a reload that the server answered first and that came while the page still saved.
+  const confirmed = new Map(Object.entries(kept("confirmed") ?? {}));
   const confirm = (name, { fields, version: sent }, { version }) => {
-    if ((confirmed.get(name)?.sent ?? 0) <= sent) confirmed.set(name, { fields, sent, version });
+    if ((confirmed.get(name)?.sent ?? 0) <= sent) confirmed.set(name, { fields, sent, version, at: Date.now() });
   };
+  sessionStorage.removeItem("confirmed");
+  window.addEventListener("pagehide", () => {
+    const late = [...confirmed].filter(([, { at }]) => Date.now() - at < LATE);
+    try { sessionStorage.setItem("confirmed", JSON.stringify(Object.fromEntries(late))); } catch { /* full: an old page may come */ }
+  });
   const toldBy = async (answer) => (answer?.headers.get("Content-Type")?.startsWith("application/json") ? answer.json() : undefined);
 
   // What was typed on cases that are not on the screen any more.
