@@ -261,6 +261,7 @@ def test_a_question_is_answered_call_by_call_or_at_once(address, person):
     none_decided(rita)
     press(rita, "a", "a")
     assert decided()[0].action == "mixed"
+    expect(rita.locator("#dock [data-act=undo]")).to_be_visible()
     rita.goto(other.get_absolute_url())
     press(ready(rita), "a")
     assert decided(2)[1].action == "approve"

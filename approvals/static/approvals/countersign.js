@@ -12,6 +12,13 @@ function shown(root) {
   document.dispatchEvent(new CustomEvent("countersign:shown", { detail: root }));
 }
 
+// What has no answer by then never gets one, from a frozen process or a dead line: it is asked again.
+function patience(milliseconds = 30_000) {
+  const control = new AbortController();
+  setTimeout(() => control.abort(), milliseconds);
+  return control.signal;
+}
+
 // What the eye does not wait for. A page in the background is not painted: there, soon.
 function afterPaint(act) {
   let done = false;

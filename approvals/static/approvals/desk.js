@@ -92,12 +92,12 @@
     const ids = [...stale].join(",");
     const address = document.querySelector("[data-marks]")?.dataset.marks;
     stale.clear();
-    marking = undefined;
     const answer = address && await fetch(`${address}?ids=${ids}`).catch(() => null);
-    if (!answer?.ok) return;
     const made = document.createElement("template");
-    made.innerHTML = await answer.text();
+    if (answer?.ok) made.innerHTML = await answer.text().catch(() => "");
     for (const each of [...made.content.children]) document.getElementById(each.id)?.replaceWith(each);
+    // One at a time: an older answer would undo a newer one.
+    marking = stale.size ? setTimeout(mark, 300) : undefined;
   }
 
   // What changed of it is read out, once.
@@ -132,23 +132,35 @@
     });
   }
 
-  // Notes: what is typed outlives a reload, and @ offers whom one can name.
-  const kept = (form) => `note:${document.body.dataset.user}:${form.dataset.people}`;
+  // Notes: what is typed outlives a reload and a sign-out, and @ offers whom one can name.
+  const place = (form) => `note:${document.body.dataset.user}:${form.dataset.people}`;
+
+  function keep(form, text) {
+    if (text) sessionStorage.setItem(place(form), text);
+    else sessionStorage.removeItem(place(form));
+  }
 
   function keepNote() {
     const form = document.getElementById("note-new");
-    const typed = form && sessionStorage.getItem(kept(form));
-    if (typed && !form.note.value) form.note.value = typed;
+    const typed = form && sessionStorage.getItem(place(form));
+    if (typed) form.note.value = typed;
   }
 
-  document.addEventListener("htmx:afterRequest", ({ detail: { elt, successful } }) => {
-    if (elt.id === "note-new" && successful) sessionStorage.removeItem(kept(elt));
+  // What was typed while a note was on its way is the beginning of another. htmx has by then put
+  // the form there anew; or the case has left the screen.
+  document.addEventListener("htmx:beforeRequest", ({ detail: { elt, xhr, requestConfig } }) => {
+    if (elt.id !== "note-new") return;
+    xhr.addEventListener("load", () => {
+      if (xhr.status === 200 && !xhr.getResponseHeader("HX-Redirect")) {
+        const [typed, sent] = [elt.note.value, requestConfig.parameters.note];
+        keep(elt, typed.startsWith(sent) ? typed.slice(sent.length) : typed);
+      }
+      keepNote();
+    });
   });
   document.addEventListener("input", (event) => {
     if (event.target.id !== "note") return;
-    const { form } = event.target;
-    if (event.target.value) sessionStorage.setItem(kept(form), event.target.value);
-    else sessionStorage.removeItem(kept(form));
+    keep(event.target.form, event.target.value);
     offer(event.target);
   });
 

@@ -36,7 +36,7 @@
   function post(record, options, more) {
     const body = new URLSearchParams({ ...record.fields, ...more, owner: record.owner, digest: record.digest, tab,
       base: record.base, version: record.version, csrfmiddlewaretoken: token() });
-    return fetch(record.address, { method: "POST", body, redirect: "manual", ...options });
+    return fetch(record.address, { method: "POST", body, redirect: "manual", signal: patience(), ...options });
   }
 
   // What the server has of this tab's cases. One may come as it was before its last save: fetched

@@ -16,7 +16,7 @@
   const headers = () => ({ "X-Flow": "1", "X-Person": document.body.dataset.user });
   const post = (address, fields, options = {}) => {
     fields.set("csrfmiddlewaretoken", token());
-    return fetch(address, { method: "POST", body: fields, headers: headers(), ...options });
+    return fetch(address, { method: "POST", body: fields, headers: headers(), signal: patience(), ...options });
   };
   const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
   const parsed = (html) => new DOMParser().parseFromString(html, "text/html");
@@ -43,7 +43,12 @@
   const passed = () => JSON.parse(sessionStorage.getItem(PASSED) || "[]");
   const passBy = (id) => sessionStorage.setItem(PASSED, JSON.stringify([...passed(), id].slice(-50)));
 
+  const SIGNED_OUT = new Error("signed out");
+  const isOut = (answer) => answer.status === 401 || answer.redirected;
+
   async function workOf(answer) {
+    if (isOut(answer)) throw SIGNED_OUT;
+    if (answer.status >= 500) throw new Error(answer.status);
     const id = Number(answer.headers.get("X-Case"));
     if (!answer.ok || !id) return undefined;
     return { id, node: document.adoptNode(parsed(await answer.text()).getElementById("review")) };
@@ -63,16 +68,18 @@
     return fetching ?? fetchInstead(askForNext());
   }
 
+  let lost; // why it is not known whether something comes next
   function fetchInstead(asked) {
-    fetching = asked.catch(() => undefined).then((found) => {
+    fetching = asked.then((found) => [found], (error) => [undefined, error]).then(([found, error]) => {
       fetching = undefined;
+      lost = error;
       return keepAhead(found);
     });
     return fetching;
   }
 
-  const read = async (id, query = "") =>
-    workOf(await fetch(`/reviews/${id}/?part=work${query}`, { headers: headers() }));
+  const part = async (address) => workOf(await fetch(address, { headers: headers(), signal: patience() }));
+  const read = (id, query = "") => part(`/reviews/${id}/?part=work${query}`);
 
   // What was fetched ahead has changed since: it is shown as it is, or not at all.
   let renewing;
@@ -156,18 +163,26 @@
     const found = ahead ?? await fetchAhead();
     if (mine !== going) return;
     if (found) paint(found);
-    else if (leave) await leave();
-    else { busy(false); tell(words().none); }
+    else if (leave && !lost) await leave();
+    else {
+      busy(false);
+      if (lost) tellLost(lost);
+      else tell(words().none);
+    }
   }
 
   async function open(address, push = true) {
     const mine = ++going;
     busy(true);
-    const found = await fetch(address + (address.includes("?") ? "&" : "?") + "part=work", { headers: headers() })
-      .then(workOf).catch(() => undefined);
+    const asked = part(`${address}${address.includes("?") ? "&" : "?"}part=work`);
+    const [found, error] = await asked.then((work) => [work], (reason) => [undefined, reason]);
     if (mine !== going) return;
     if (found) paint(found, push);
-    else location.assign(address);
+    else if (error && error !== SIGNED_OUT) {
+      busy(false);
+      tellLost(error);
+      if (!push) history.pushState({}, "", pane().dataset.address);
+    } else location.assign(address);
   }
 
   // The strip
@@ -194,6 +209,7 @@
     say(text);
   }
 
+  const tellLost = (error) => (error === SIGNED_OUT ? tellSignedOut(words().out) : tell(words().unanswered));
   const tellPage = (page) => tell(page.querySelector("h1")?.textContent ?? page.title);
 
   function button(label, act) {
@@ -258,7 +274,8 @@
   async function insist(address, fields, options) {
     for (let tries = 0; ; tries += 1) {
       const answer = await post(address, fields, options).catch(() => undefined);
-      if (answer && ![502, 503, 504].includes(answer.status)) return answer;
+      const html = await answer?.text().catch(() => undefined);
+      if (html !== undefined && ![502, 503, 504].includes(answer.status)) return { answer, html };
       tell(words().unsent);
       await pause(Math.min(1000 * 2 ** tries, 8000));
     }
@@ -269,23 +286,18 @@
     const small = JSON.stringify(record).length < 30_000; // what a page may send as it closes
     const [, id] = /reviews\/(\d+)/.exec(record.address);
     underWay.add(id);
-    const answer = await insist(record.address, fieldsOf(record), { keepalive: small });
+    const { answer, html } = await insist(record.address, fieldsOf(record), { keepalive: small });
     underWay.delete(id);
-    return answered(record, answer);
-  }
-
-  async function answered(record, answer) {
-    const html = await answer.text();
     if (answer.headers.has("X-Strip")) { forget(record); putStrip(html); return true; }
-    if (answer.status === 401 || answer.redirected) {
-      tellSignedOut();
+    if (isOut(answer)) {
+      tellSignedOut(words().signedOut);
       return false;
     }
     forget(record);
     return html;
   }
 
-  const tellSignedOut = () => tell(words().signedOut, button(words().signIn, () => location.reload()));
+  const tellSignedOut = (text) => tell(text, button(words().signIn, () => location.reload()));
 
   // Too old to count without being asked: its words are kept as a draft, and the person is told.
   async function shelve(record) {
@@ -334,9 +346,8 @@
 
   async function undo(form) {
     const back = Number(document.getElementById("undo").dataset.decided);
-    const answer = await insist(form.getAttribute("action"), new FormData(form));
-    if (answer.status === 401 || answer.redirected) { location.reload(); return; }
-    const html = await answer.text();
+    const { answer, html } = await insist(form.getAttribute("action"), new FormData(form));
+    if (isOut(answer)) { location.reload(); return; }
     if (!answer.headers.has("X-Strip")) { tellPage(parsed(html)); return; }
     putStrip(html);
     if (!answer.ok) { say(strip()?.textContent ?? ""); return; }
@@ -368,6 +379,15 @@
       decide(form, sender);
     }
   });
+
+  // What a person asked for and did not get. Refreshes are asked for again by themselves.
+  for (const failed of ["htmx:sendError", "htmx:responseError"]) {
+    document.addEventListener(failed, ({ detail: { xhr, requestConfig } }) => {
+      if (!["click", "submit"].includes(requestConfig.triggeringEvent?.type)) return;
+      if (!xhr.status || xhr.status >= 500) tell(words().unanswered);
+      else tellPage(parsed(xhr.responseText));
+    });
+  }
 
   document.addEventListener("click", (event) => {
     const row = event.target.closest("a.row");
