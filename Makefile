@@ -29,9 +29,11 @@ faults: .venv/installed
 	$(BIN)/python -m tests.faults $(FAULTS)
 
 # Tests of `make test` at length: 100 repetitions of every job, POST and stale form, 100 random
-# graphs, each shape of pause at each durability. About ten minutes.
-repeats: .venv/installed
+# graphs, each shape of pause at each durability; 30 times one person on a bad network. About a
+# quarter of an hour.
+repeats: .venv/installed browser
 	COUNTERSIGN_REPEATS=100 COUNTERSIGN_EXAMPLES=100 $(BIN)/python -m pytest --timeout 1800 tests/test_never_unseen.py tests/test_random_graphs.py tests/test_every_pause.py tests/contract
+	COUNTERSIGN_SEEDS=30 $(BIN)/python -m pytest --numprocesses 4 tests/test_bad_network.py
 
 # What pages and capture cost, as ratios to an empty page of the same server.
 bench: .venv/installed

@@ -182,6 +182,28 @@ def test_a_reload_that_the_server_answered_before_the_text_was_saved_shows_the_t
     assert list(Draft.objects.get().fields.values()) == ["Dear Maeve, all of it, and more."]
 
 
+def test_what_is_typed_while_the_page_is_coming_joins_what_was_not_saved_before(site, person):
+    (only,) = aged(1)
+    rita = person(site(undo=9, worker=False), "rita", expected=["net::ERR_FAILED"])
+    rita.goto(only.get_absolute_url())
+    drafted = rita.input_value("#reply")
+    scripts = []
+    rita.route("**/draft", lambda route: route.abort())
+    rita.route("**/editor.js", lambda route: scripts.append(route))
+    for words, text in [("Hello. ", f"Hello. {drafted}"), ("Oh. ", f"Oh. Hello. {drafted}")]:
+        rita.reload(wait_until="commit")
+        while not scripts:
+            rita.wait_for_timeout(20)
+        rita.evaluate("document.getElementById('reply').setSelectionRange(0, 0)")
+        rita.locator("#reply").press_sequentially(words)
+        scripts.pop().continue_()
+        expect(rita.locator("#reply")).to_have_value(text)
+        expect(rita.locator("#kept")).to_contain_text("Not saved")
+    rita.unroute("**/draft")
+    eventually(lambda: rita.wait_for_timeout(50) or Draft.objects.exists())
+    eventually(lambda: list(Draft.objects.get().fields.values()) == [f"Oh. Hello. {drafted}"])
+
+
 def test_a_decision_that_waited_too_long_to_be_sent_is_kept_as_a_draft(site, person):
     (only,) = aged(1)
     rita = person(site(undo=9, worker=False), "rita", stays=False)

@@ -65,6 +65,20 @@
     }
   }
 
+  // What two made of one text, the other of them by typing in one place: its words stand where they
+  // were typed, if that place is still there, and else at the end.
+  function joined(before, text, other) {
+    let from = 0;
+    while (from < before.length && before[from] === other[from]) from += 1;
+    let after = 0;
+    while (after < Math.min(before.length, other.length) - from && before.at(-1 - after) === other.at(-1 - after)) after += 1;
+    const words = other.slice(from, other.length - after);
+    if (text === other) return text;
+    const place = text.startsWith(before.slice(0, from)) ? from
+      : text.endsWith(before.slice(before.length - after)) ? text.length - after : text.length;
+    return text.slice(0, place) + words + text.slice(place);
+  }
+
   let editor; // of the case on the screen
 
   class Editor {
@@ -78,8 +92,12 @@
       this.base = this.version = Number(form.dataset.version);
       this.dirty = this.failing = this.stopped = this.saving = false;
       this.tries = 0;
-      this.first = this.read();
-      this.restore();
+      // Typed while the page was coming: before this script, and into a text that may not be the last.
+      const texts = this.inputs().filter((each) => each.type !== "radio");
+      const early = texts.filter((each) => each.value !== each.defaultValue).map((each) => [each.name, each.value]);
+      this.first = { ...this.read(), ...Object.fromEntries(texts.map((each) => [each.name, each.defaultValue])) };
+      form.autocomplete = "off"; // else a reload brings texts of the browser's own
+      this.restore(early);
       this.mark();
       form.addEventListener("input", (event) => { if (KEPT.test(event.target.name)) this.typed(); });
       form.addEventListener("submit", () => { this.submitted = true; });
@@ -123,26 +141,27 @@
     }
 
     // What this tab had not brought to the server when its page went.
-    restore() {
+    restore(early) {
       const record = kept(this.name);
-      if (!record) { this.catchUp(confirmed.get(this.name)); return; }
-      const arrived = this.form.dataset.tab.replaceAll("-", "") === tab && this.base >= record.version;
-      if (arrived) { forget(this.name, this.base); return; }
-      this.version = Math.max(this.version, record.version);
-      this.base = record.base;
-      this.fill({ ...this.first, ...record.fields });
-      this.say(words().restored);
+      const arrived = record && this.form.dataset.tab.replaceAll("-", "") === tab && this.base >= record.version;
+      if (arrived) forget(this.name, this.base);
+      const unsaved = record && !arrived;
+      const last = unsaved ? record : this.newer(confirmed.get(this.name));
+      if (last) {
+        this.version = Math.max(this.version, last.version);
+        this.base = last.base ?? last.version;
+        const fields = { ...this.first, ...last.fields };
+        for (const [name, text] of early) fields[name] = joined(this.first[name], fields[name], text);
+        this.fill(fields);
+        this.say(words().restored);
+      }
+      if (!unsaved && !early.length) return;
       this.dirty = true;
       this.keepHere();
       this.soon();
     }
 
-    catchUp(saved) {
-      if (!saved || saved.version <= this.base) return;
-      this.base = this.version = saved.version;
-      this.fill({ ...this.first, ...saved.fields });
-      this.say(words().restored);
-    }
+    newer(saved) { return saved && saved.version > this.base ? saved : undefined; }
 
     typed() {
       this.dirty = true;

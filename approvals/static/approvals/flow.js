@@ -40,6 +40,11 @@
 
   // Decided, and not yet known to be: the server would give them again, being this person's.
   const underWay = new Set();
+  // What is typed there meanwhile would not be sent.
+  function hold() {
+    const form = document.getElementById("decide");
+    if (form) form.inert = underWay.has(String(here()));
+  }
   const passed = () => JSON.parse(sessionStorage.getItem(PASSED) || "[]");
   const passBy = (id) => sessionStorage.setItem(PASSED, JSON.stringify([...passed(), id].slice(-50)));
 
@@ -121,6 +126,7 @@
     mark();
     htmx.process(node);
     shown(node);
+    hold();
     const heading = node.querySelector("h1");
     heading.tabIndex = -1;
     heading.focus({ preventScroll: true });
@@ -160,7 +166,13 @@
   async function goNext(leave) {
     const mine = ++going;
     busy(true);
-    const found = ahead ?? await fetchAhead();
+    let found = ahead ?? await fetchAhead();
+    // Nobody goes back to what is decided: what comes next is asked for until there is an answer.
+    while (leave && lost && lost !== SIGNED_OUT && mine === going) {
+      tellLost(lost);
+      await pause(2000);
+      found = ahead ?? await fetchAhead();
+    }
     if (mine !== going) return;
     if (found) paint(found);
     else if (leave && !lost) await leave();
@@ -286,9 +298,11 @@
     const small = JSON.stringify(record).length < 30_000; // what a page may send as it closes
     const [, id] = /reviews\/(\d+)/.exec(record.address);
     underWay.add(id);
+    hold();
     const { answer, html } = await insist(record.address, fieldsOf(record), { keepalive: small });
     underWay.delete(id);
     if (answer.headers.has("X-Strip")) { forget(record); putStrip(html); return true; }
+    hold();
     if (isOut(answer)) {
       tellSignedOut(words().signedOut);
       return false;
@@ -322,15 +336,21 @@
       if (mine === going) paint(ahead);
       const outcome = await sent;
       if (typeof outcome === "string") bad(record, from, outcome);
-      else if (outcome) say(words().decided);
+      else if (outcome) {
+        say(words().decided);
+        renew(from);
+      }
       return;
     }
     const outcome = await sent;
     if (typeof outcome === "string") bad(record, from, outcome);
-    else if (mine !== going) return;
+    else if (mine !== going) renew(from);
     else if (outcome) await goNext(() => { location.assign(document.body.dataset.queue); });
     else busy(false);
   }
+
+  // Whoever came back to a case before its decision had got through sees it as it is now.
+  const renew = (id) => { if (here() === id) open(location.pathname + location.search, false); };
 
   function isWhole(form, submitter) {
     if (form.classList.contains("question")) return false;
@@ -415,7 +435,12 @@
     for (const key of Object.keys(localStorage).filter((each) => each.startsWith(mine))) {
       const record = JSON.parse(localStorage.getItem(key));
       if (Date.now() - record.at > SEND_AGAIN) shelve(record);
-      else send(record).then((outcome) => { if (typeof outcome === "string") bad(record, 0, outcome); });
+      else {
+        send(record).then((outcome) => {
+          if (typeof outcome === "string") bad(record, 0, outcome);
+          else if (outcome) renew(Number(/reviews\/(\d+)/.exec(record.address)[1]));
+        });
+      }
     }
   });
 })();
