@@ -3,6 +3,7 @@
 A writer, as `actions` is. A note changes nothing of the review: its row is not locked.
 """
 
+import datetime as dt
 from typing import Any
 
 from django.db.models.functions import Now
@@ -10,6 +11,7 @@ from django.db.models.functions import Now
 from approvals import audit
 from approvals.actions import refusing
 from approvals.audit import Actor
+from approvals.clock import database_now
 from approvals.errors import Invalid
 from approvals.events import nudge
 from approvals.models import AuditEntry, Mention, Note, Review
@@ -17,11 +19,19 @@ from approvals.notes import MOST, people_named
 from approvals.plain import clean
 from approvals.storable import Refused, one_newline, refuse_broken_text
 
+AGAIN = dt.timedelta(minutes=1)
+
 
 def add(actor: Actor, review: Review, text: str) -> Note:
-    """Leaves a note on a review that the person can see. Raises Invalid."""
+    """Leaves a note on a review that the person can see. Raises Invalid.
+
+    The very same again within a minute is the same note: its answer was lost, and it was sent anew.
+    """
     with refusing(actor, review_id=review.pk, after={"note": clean(text[:MOST])}):
         text = _checked(text)
+        mine = Note.objects.filter(review=review, author=actor.user, text=text)
+        if again := mine.filter(at__gt=database_now() - AGAIN).first():
+            return again
         note = Note.objects.create(review=review, author=actor.user, text=text)
         named = [one for one in people_named(text, review) if one.pk != actor.user.pk]
         Mention.objects.bulk_create(Mention(note=note, user=one) for one in named)

@@ -194,7 +194,7 @@ def test_what_is_typed_while_the_page_is_coming_joins_what_was_not_saved_before(
         rita.reload(wait_until="commit")
         while not scripts:
             rita.wait_for_timeout(20)
-        rita.evaluate("document.getElementById('reply').setSelectionRange(0, 0)")
+        rita.locator("#reply").evaluate("(reply) => reply.setSelectionRange(0, 0)")
         rita.locator("#reply").press_sequentially(words)
         scripts.pop().continue_()
         expect(rita.locator("#reply")).to_have_value(text)

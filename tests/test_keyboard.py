@@ -66,6 +66,8 @@ def decided(number: int = 1) -> list[Decision]:
 
 def none_decided(page: Page, number: int = 0) -> None:
     """Time for whatever was pressed to come to something, and then as many as there were."""
+    if number:
+        decided(number)
     page.wait_for_timeout(300)
     assert aside(lambda: Decision.objects.exclude(state="undone").count()) == number
 

@@ -82,6 +82,16 @@ def test_a_note_that_cannot_be_kept_is_refused_and_stays_in_its_field(as_, text,
     assert not Note.objects.exists()
 
 
+def test_the_same_note_sent_again_is_one_note(as_):
+    review, rita = waiting(), as_("rita")
+    for _ in range(2):
+        page = rita.post(f"/reviews/{review.pk}/notes", {"note": "Ask @tom."}, follow=True)
+        assert "Ask @tom." in page.text
+    as_("tom").post(f"/reviews/{review.pk}/notes", {"note": "Ask @tom."})
+    assert [one.author.username for one in Note.objects.order_by("pk")] == ["rita", "tom"]
+    assert Mention.objects.count() == 1
+
+
 def test_a_stranger_and_a_get_leave_no_note(as_):
     review = waiting()
     assert note(as_("stan"), review, "Hello").status_code == 404

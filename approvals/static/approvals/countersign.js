@@ -48,7 +48,7 @@ function soon(name, milliseconds) {
 }
 
 // A refresh that did not get through, while its process was exchanged or had too much to do.
-for (const failed of ["htmx:sendError", "htmx:responseError"]) {
+for (const failed of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
   document.addEventListener(failed, (event) => {
     const { elt, xhr } = event.detail;
     if (![0, 502, 503, 504].includes(xhr.status)) return;

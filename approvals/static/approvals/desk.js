@@ -92,9 +92,9 @@
     const ids = [...stale].join(",");
     const address = document.querySelector("[data-marks]")?.dataset.marks;
     stale.clear();
-    const answer = address && await fetch(`${address}?ids=${ids}`).catch(() => null);
+    const answer = address && await fetch(`${address}?ids=${ids}`, { signal: patience() }).catch(() => null);
     const made = document.createElement("template");
-    if (answer?.ok) made.innerHTML = await answer.text().catch(() => "");
+    if (answer?.ok && !answer.redirected) made.innerHTML = await answer.text().catch(() => "");
     for (const each of [...made.content.children]) document.getElementById(each.id)?.replaceWith(each);
     // One at a time: an older answer would undo a newer one.
     marking = stale.size ? setTimeout(mark, 300) : undefined;
@@ -136,8 +136,8 @@
   const place = (form) => `note:${document.body.dataset.user}:${form.dataset.people}`;
 
   function keep(form, text) {
-    if (text) sessionStorage.setItem(place(form), text);
-    else sessionStorage.removeItem(place(form));
+    sessionStorage.removeItem(place(form));
+    try { if (text) sessionStorage.setItem(place(form), text); } catch { /* full: it stays in its field */ }
   }
 
   function keepNote() {

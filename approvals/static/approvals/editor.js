@@ -50,7 +50,14 @@
     const late = [...confirmed].filter(([, { at }]) => Date.now() - at < LATE);
     try { sessionStorage.setItem("confirmed", JSON.stringify(Object.fromEntries(late))); } catch { /* full: an old page may come */ }
   });
-  const toldBy = async (answer) => (answer?.headers.get("Content-Type")?.startsWith("application/json") ? answer.json() : undefined);
+  // What was answered, whole or not at all.
+  async function ask(...what) {
+    try {
+      const answer = await post(...what);
+      const told = answer.headers.get("Content-Type")?.startsWith("application/json") ? await answer.json() : undefined;
+      return { answer, told };
+    } catch { return {}; }
+  }
 
   // What was typed on cases that are not on the screen any more.
   async function sendLeft() {
@@ -58,25 +65,28 @@
     for (const name of Object.keys(sessionStorage)) {
       if (!name.startsWith(mine) || name === editor?.name) continue;
       const record = kept(name);
-      const answer = await post(record).catch(() => undefined);
-      const told = await toldBy(answer);
+      const { answer, told } = await ask(record);
       if (told && answer.ok) confirm(name, record, told);
       if (told && (answer.ok || answer.status === 409)) forget(name, record.version);
     }
   }
 
   // What two made of one text, the other of them by typing in one place: its words stand where they
-  // were typed, if that place is still there, and else at the end.
+  // were typed, if that place is still there, and else at the end. With the place that they end at.
   function joined(before, text, other) {
+    const isPair = (place) => /^[\ud800-\udbff]$/.test(other.charAt(place - 1)); // nothing is cut in two
+    const most = Math.min(before.length, other.length);
     let from = 0;
-    while (from < before.length && before[from] === other[from]) from += 1;
+    while (from < most && before[from] === other[from]) from += 1;
+    if (isPair(from)) from -= 1;
     let after = 0;
-    while (after < Math.min(before.length, other.length) - from && before.at(-1 - after) === other.at(-1 - after)) after += 1;
+    while (after < most - from && before.at(-1 - after) === other.at(-1 - after)) after += 1;
+    if (isPair(other.length - after)) after -= 1;
     const words = other.slice(from, other.length - after);
-    if (text === other) return text;
+    if (text === other || text === before) return [other, from + words.length];
     const place = text.startsWith(before.slice(0, from)) ? from
       : text.endsWith(before.slice(before.length - after)) ? text.length - after : text.length;
-    return text.slice(0, place) + words + text.slice(place);
+    return [text.slice(0, place) + words + text.slice(place), place + words.length];
   }
 
   let editor; // of the case on the screen
@@ -93,8 +103,8 @@
       this.dirty = this.failing = this.stopped = this.saving = false;
       this.tries = 0;
       // Typed while the page was coming: before this script, and into a text that may not be the last.
-      const texts = this.inputs().filter((each) => each.type !== "radio");
-      const early = texts.filter((each) => each.value !== each.defaultValue).map((each) => [each.name, each.value]);
+      const texts = this.inputs().filter((each) => each.matches("textarea, input:not([type=radio], [type=checkbox])"));
+      const early = texts.filter((each) => each.value !== each.defaultValue);
       this.first = { ...this.read(), ...Object.fromEntries(texts.map((each) => [each.name, each.defaultValue])) };
       form.autocomplete = "off"; // else a reload brings texts of the browser's own
       this.restore(early);
@@ -128,14 +138,14 @@
 
     say(text) { if (this.note) this.note.textContent = text; }
 
-    record() {
-      const { base, version, form } = this;
+    record(version) {
+      const { base, form } = this;
       return { fields: this.read(), base, version, address: form.dataset.save, owner: form.dataset.owner,
         digest: form.elements.digest.value };
     }
 
-    keepHere() {
-      const record = this.record();
+    keepHere(version = this.version) {
+      const record = this.record(version);
       try { sessionStorage.setItem(this.name, JSON.stringify(record)); } catch { /* full: the server has it soon */ }
       return record;
     }
@@ -151,8 +161,16 @@
         this.version = Math.max(this.version, last.version);
         this.base = last.base ?? last.version;
         const fields = { ...this.first, ...last.fields };
-        for (const [name, text] of early) fields[name] = joined(this.first[name], fields[name], text);
+        const here = document.activeElement;
+        let caret = here?.selectionStart; // null or undefined where there is none
+        for (const input of early) {
+          const { name, value } = input;
+          const [text, end] = input.matches("textarea") ? joined(this.first[name], fields[name] ?? "", value) : [value];
+          fields[name] = text;
+          if (input === here) caret = end;
+        }
         this.fill(fields);
+        if (Number.isInteger(caret) && this.inputs().includes(here)) here.setSelectionRange(caret, caret);
         this.say(words().restored);
       }
       if (!unsaved && !early.length) return;
@@ -166,7 +184,7 @@
     typed() {
       this.dirty = true;
       this.mark();
-      this.keepHere();
+      this.keepHere(this.version + 1); // newer than what is on its way
       if (!this.failing && !this.stopped) this.say(words().saving);
       this.soon();
     }
@@ -184,13 +202,12 @@
       this.version += 1;
       const record = this.keepHere();
       this.saving = true;
-      const answer = await post(record).catch(() => undefined);
+      const answered = await ask(record);
       this.saving = false;
-      await this.answered(record, answer);
+      this.answered(record, answered);
     }
 
-    async answered(record, answer) {
-      const told = await toldBy(answer);
+    answered(record, { answer, told }) {
       if (told && answer.ok) confirm(this.name, record, told);
       if (editor !== this) {
         if (told && (answer.ok || answer.status === 409)) forget(this.name, record.version);
@@ -259,8 +276,7 @@
       this.version += 1;
       const record = this.keepHere();
       const small = JSON.stringify(record).length * 3 < BODY;
-      const sent = post(record, { keepalive: small }, { going: 1 }).catch(() => undefined);
-      return sent.then((answer) => this.answered(record, answer));
+      return ask(record, { keepalive: small }, { going: 1 }).then((answered) => this.answered(record, answered));
     }
   }
 

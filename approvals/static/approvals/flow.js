@@ -78,7 +78,8 @@
     fetching = asked.then((found) => [found], (error) => [undefined, error]).then(([found, error]) => {
       fetching = undefined;
       lost = error;
-      return keepAhead(found);
+      // What is on the screen by now comes not after itself.
+      return found?.id === here() ? fetchInstead(askForNext()) : keepAhead(found);
     });
     return fetching;
   }
@@ -123,6 +124,7 @@
     document.body.dataset.review = found.id;
     if (ahead === found) keepAhead(undefined);
     busy(false);
+    heal();
     mark();
     htmx.process(node);
     shown(node);
@@ -168,8 +170,8 @@
     busy(true);
     let found = ahead ?? await fetchAhead();
     // Nobody goes back to what is decided: what comes next is asked for until there is an answer.
-    while (leave && lost && lost !== SIGNED_OUT && mine === going) {
-      tellLost(lost);
+    for (let tries = 0; leave && lost && lost !== SIGNED_OUT && mine === going; tries += 1) {
+      if (!tries) tellLost(lost);
       await pause(2000);
       found = ahead ?? await fetchAhead();
     }
@@ -193,8 +195,8 @@
     else if (error && error !== SIGNED_OUT) {
       busy(false);
       tellLost(error);
-      if (!push) history.pushState({}, "", pane().dataset.address);
     } else location.assign(address);
+    return Boolean(found);
   }
 
   // The strip
@@ -204,24 +206,36 @@
     const node = parsed(html).getElementById("strip");
     if (!old || !node) return;
     old.replaceWith(document.adoptNode(node));
+    carry(old);
     htmx.process(node);
     beginStrip();
   }
 
-  function tell(text, act) {
+  // What a person has to do something about stays, whatever else the strip says.
+  const standing = (from) => from?.querySelector(".told:has(button)");
+  function carry(old) {
+    const told = standing(old);
+    if (told && !strip().querySelector(".told")) strip().prepend(told);
+  }
+  const heal = () => strip()?.querySelector(".told[data-passing]")?.remove();
+
+  // `passing`: until something is answered again.
+  function tell(text, act, passing = false) {
     if (!strip()) return;
+    if (passing && standing(strip())) { say(text); return; }
     let told = strip().querySelector(".told");
     if (!told) {
       told = document.createElement("p");
       told.className = "told";
       strip().prepend(told);
     }
+    told.toggleAttribute("data-passing", passing);
     told.replaceChildren(text);
     if (act) told.append(" ", act);
     say(text);
   }
 
-  const tellLost = (error) => (error === SIGNED_OUT ? tellSignedOut(words().out) : tell(words().unanswered));
+  const tellLost = (error) => (error === SIGNED_OUT ? tellSignedOut(words().out) : tell(words().unanswered, undefined, true));
   const tellPage = (page) => tell(page.querySelector("h1")?.textContent ?? page.title);
 
   function button(label, act) {
@@ -255,7 +269,14 @@
     ticking = setTimeout(countDown, 250, undo, total, ends);
   }
 
-  document.addEventListener("htmx:afterSettle", (event) => { if (event.target.id === "strip") beginStrip(); });
+  let before;
+  document.addEventListener("htmx:beforeSwap", ({ detail: { target } }) => { if (target.id === "strip") before = target; });
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.target.id !== "strip") return;
+    if (before) carry(before);
+    before = undefined;
+    beginStrip();
+  });
   document.addEventListener("countersign:nudged", ({ detail }) => {
     const mine = Number(document.getElementById("undo")?.dataset.decided);
     if (mine && (detail.refresh || detail.reviews.includes(mine))) soon("nudge:strip", 100);
@@ -285,17 +306,18 @@
   // Repeated until it is answered.
   async function insist(address, fields, options) {
     for (let tries = 0; ; tries += 1) {
-      const answer = await post(address, fields, options).catch(() => undefined);
+      // A browser lets little through that is to outlive its page; the second time nothing needs to.
+      const answer = await post(address, fields, tries ? {} : options).catch(() => undefined);
       const html = await answer?.text().catch(() => undefined);
       if (html !== undefined && ![502, 503, 504].includes(answer.status)) return { answer, html };
-      tell(words().unsent);
+      if (!tries) tell(words().unsent, undefined, true);
       await pause(Math.min(1000 * 2 ** tries, 8000));
     }
   }
 
   // Its key makes it count once.
   async function send(record) {
-    const small = JSON.stringify(record).length < 30_000; // what a page may send as it closes
+    const small = new Blob([JSON.stringify(record)]).size < 30_000; // what a page may send as it closes
     const [, id] = /reviews\/(\d+)/.exec(record.address);
     underWay.add(id);
     hold();
@@ -350,7 +372,7 @@
   }
 
   // Whoever came back to a case before its decision had got through sees it as it is now.
-  const renew = (id) => { if (here() === id) open(location.pathname + location.search, false); };
+  const renew = (id) => { if (here() === id) open(pane()?.dataset.address ?? `/reviews/${id}/`, false); };
 
   function isWhole(form, submitter) {
     if (form.classList.contains("question")) return false;
@@ -370,6 +392,7 @@
     if (isOut(answer)) { location.reload(); return; }
     if (!answer.headers.has("X-Strip")) { tellPage(parsed(html)); return; }
     putStrip(html);
+    hold();
     if (!answer.ok) { say(strip()?.textContent ?? ""); return; }
     say(words().undone);
     const left = "decidable" in (pane()?.dataset ?? {}) && here() !== back ? here() : undefined;
@@ -388,7 +411,8 @@
   document.addEventListener("submit", (event) => {
     const form = event.target;
     const sender = event.submitter;
-    if (document.body.dataset.busy !== undefined && ["decide", "next-form"].includes(form.id)) event.preventDefault();
+    const isDead = document.body.dataset.busy !== undefined || form.inert;
+    if (isDead && ["decide", "next-form"].includes(form.id)) event.preventDefault();
     else if (form.id === "undo-form") { event.preventDefault(); undo(form); }
     else if (form.id === "next-form" && pane()) {
       event.preventDefault();
@@ -400,14 +424,16 @@
     }
   });
 
-  // What a person asked for and did not get. Refreshes are asked for again by themselves.
-  for (const failed of ["htmx:sendError", "htmx:responseError"]) {
-    document.addEventListener(failed, ({ detail: { xhr, requestConfig } }) => {
-      if (!["click", "submit"].includes(requestConfig.triggeringEvent?.type)) return;
-      if (!xhr.status || xhr.status >= 500) tell(words().unanswered);
-      else tellPage(parsed(xhr.responseText));
+  // What a person asked for and did not get, even where a refresh has taken away what they asked
+  // with. Refreshes are asked for again by themselves.
+  document.addEventListener("htmx:beforeRequest", ({ detail: { xhr, requestConfig } }) => {
+    if (!["click", "submit"].includes(requestConfig.triggeringEvent?.type)) return;
+    xhr.addEventListener("loadend", () => {
+      if (!xhr.status || xhr.status >= 500) tell(words().unanswered, undefined, true);
+      else if (xhr.status >= 400 && ![409, 422].includes(xhr.status)) tellPage(parsed(xhr.responseText));
+      else heal();
     });
-  }
+  });
 
   document.addEventListener("click", (event) => {
     const row = event.target.closest("a.row");
@@ -416,7 +442,11 @@
     event.preventDefault();
     open(row.getAttribute("href"));
   });
-  window.addEventListener("popstate", () => { if (pane()) open(location.pathname + location.search, false); });
+  window.addEventListener("popstate", async () => {
+    if (!pane()) return;
+    const stays = pane().dataset.address;
+    if (await open(location.pathname + location.search, false) === false && stays) history.pushState({}, "", stays);
+  });
 
   // Begin
 
