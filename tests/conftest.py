@@ -413,8 +413,6 @@ def person(chromium: Browser, as_) -> Iterator[Callable[..., Page]]:
 
     yield open_browser
     for context in contexts:
-        for page in context.pages:
-            page.unroute_all(behavior="ignoreErrors")  # a handler may be waiting for its server
         context.close()
     # What their pages had asked for is answered before the tables are emptied.
     eventually(lambda: direct(BUSY) == [(0,)])

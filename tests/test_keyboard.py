@@ -59,7 +59,7 @@ def decided(number: int = 1) -> list[Decision]:
         rows = list(Decision.objects.exclude(state="undone").order_by("decided_at"))
         return rows if len(rows) >= number else None
 
-    rows = aside(lambda: eventually(found, 5, f"{number} decisions"))
+    rows = aside(lambda: eventually(found, what=f"{number} decisions"))
     assert len(rows) == number
     return rows
 
