@@ -157,10 +157,14 @@ def test_a_decision_that_was_refused_is_told_beside_the_next_case(site, person):
     fetched_ahead(rita, second)
     rita.fill("#reply", "Dear Maeve, mine.")
     Review.objects.filter(pk=first.pk).update(digest="0" * 64)
+    rita.evaluate("document.getElementById('q-pane').dataset.same = ''")
     rita.click("#approve")
     expect(rita.locator("h1")).to_have_text(second.title)
     rita.locator(".told").get_by_role("button").click()
     expect(rita.locator("#mine")).to_have_value("Dear Maeve, mine.")
+    expect(rita.locator(".told")).to_have_count(0)
+    # A refresh under way when its queue is replaced would be lost.
+    expect(rita.locator("#q-pane[data-same] .row[aria-current]")).to_contain_text(first.who)
 
 
 def test_a_decision_sent_into_a_dead_connection_arrives_when_it_is_back(site, person):

@@ -143,20 +143,24 @@
   }
 
   // Whatever the server answered instead, in place of the case: a conflict, a form that lacks something.
+  // The queue beside it stays: what it has asked for meanwhile would find nothing to go into.
   function paintPage(html) {
     const page = parsed(html);
-    const desk = page.querySelector(".desk");
-    if (!document.querySelector(".desk")) { location.reload(); return; }
+    const found = page.getElementById("review");
+    if (!pane()) { location.reload(); return; }
     // A page that is none of a case, as of an error: this one stays, with what is written in it.
-    if (!desk) { busy(false); tellPage(page); return; }
+    if (!found) { busy(false); tellPage(page); return; }
     painted = performance.now();
     document.dispatchEvent(new CustomEvent("countersign:leaving", { detail: pane() }));
-    const node = document.adoptNode(desk);
-    document.querySelector(".desk").replaceWith(node);
+    const node = document.adoptNode(found);
+    pane().replaceWith(node);
+    strip().replaceWith(document.adoptNode(page.getElementById("strip")));
     document.body.dataset.review = page.body.dataset.review;
     document.title = page.title;
     busy(false);
-    htmx.process(node);
+    mark();
+    for (const each of [node, strip()]) htmx.process(each);
+    beginStrip();
     shown(node);
     (node.querySelector("[role=alert]") ?? node).scrollIntoView?.({ block: "nearest" });
     say(node.querySelector("[role=alert]")?.textContent ?? page.title);
