@@ -21,7 +21,7 @@ from tests.test_next_case import aged
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean", "cast")]
 TEXT = "edit.agent_response"
 SEEDS = int(os.environ.get("COUNTERSIGN_SEEDS", "1"))
-STEPS = 25 if SEEDS == 1 else 60
+STEPS = 20 if SEEDS == 1 else 60
 
 # What is typed, case by case; and what is sent, once the page has taken it on.
 WATCH = """

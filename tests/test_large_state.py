@@ -26,7 +26,7 @@ from tests.conftest import waiting
 MEGABYTE = 1_000_000
 PAGE = 1_500_000  # bytes that a page may have at most
 WORD = "eleven bytes "
-LONG = WORD * (10 * MEGABYTE // len(WORD))
+LONG = WORD * (5 * MEGABYTE // len(WORD))
 SMALL = 6_000  # a limit that generated states can pass
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -53,7 +53,7 @@ def full_of(value: object) -> dict:
 
 
 @given(states)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_snapshot_is_never_longer_than_its_limit(value):
     full = full_of(value)
     shown = bounded(full, limit=SMALL)
@@ -65,7 +65,7 @@ def test_a_snapshot_is_never_longer_than_its_limit(value):
 
 
 @given(states, states)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_two_states_never_have_one_digest(one, two):
     first, second = full_of(one), full_of(two)
     same = digest(first) == digest(second)
@@ -96,11 +96,11 @@ def test_a_state_that_spells_out_the_mark_of_another_has_another_digest():
         {"text": LONG},
         {f"field {n}": LONG[:300_000] for n in range(40)},
         {"k" * 3_000_000: 1, "l": "m" * 2_000_000},
-        {"items": list(range(1_000_000))},
-        {str(n): n for n in range(200_000)},
+        {"items": list(range(400_000))},
+        {str(n): n for n in range(100_000)},
         {"a": {"b": {"c": [{"d": ["x" * 1000] * 3000}] * 3}}},
-        {"umlauts": "ü€😀" * 1_000_000},
-        {"controls": "\x01\n" * 1_000_000},
+        {"umlauts": "ü€😀" * 300_000},
+        {"controls": "\x01\n" * 300_000},
         ["x" * 5000] * 1000,
         LONG,
     ],
@@ -165,7 +165,7 @@ def test_a_fair_limit_fills_the_room_and_never_more(wanted, room):
 
 
 @given(states)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_digest_in_pieces_is_that_of_the_whole(value):
     for plain in (jsonable(value), [jsonable(value)] * 3, {"a": jsonable(value)}):
         text = canonical(plain).encode()
@@ -189,7 +189,7 @@ def test_a_pointer_to_nothing_says_so(path):
 STATES = {
     "a text": lambda: {"text": WORD * 800_000},
     "messages": lambda: {"messages": [HumanMessage(f"{n} " + "x" * 10_000) for n in range(1_000)]},
-    "numbers": lambda: {"numbers": [n + 0.5 for n in range(200_000)]},
+    "numbers": lambda: {"numbers": [n + 0.5 for n in range(60_000)]},
 }
 
 
@@ -277,10 +277,10 @@ def links(answer) -> list[dict]:
 LARGE = {
     "text": {"text": LONG},
     "messages": {
-        "messages": [{"role": "user", "content": f"{n}! " + "x" * 9_000} for n in range(1000)]
+        "messages": [{"role": "user", "content": f"{n}! " + "x" * 5_000} for n in range(1000)]
     },
     "deep": {"deep": json.loads("[" * 50 + '"' + "x" * 3000 + '"' + "]" * 50), "text": LONG},
-    "wide": {str(n): {"n": n, "text": WORD * 20} for n in range(20_000)},
+    "wide": {str(n): {"n": n, "text": WORD * 20} for n in range(8_000)},
 }
 
 

@@ -44,7 +44,7 @@ from tests.shapes import (
 )
 
 __all__ = ["shapes"]
-REPEATS = int(os.environ.get("COUNTERSIGN_REPEATS", "2"))
+REPEATS = int(os.environ.get("COUNTERSIGN_REPEATS", "1"))
 
 pytestmark = [
     pytest.mark.usefixtures("clean", "shapes"),

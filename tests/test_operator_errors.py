@@ -257,8 +257,9 @@ import psycopg
 from django.contrib.auth.models import Group
 from tests.conftest import _account, capture_all, pause, test_url
 from tests.graphs.scripted import EFFECTS
-reviewers = Group.objects.create(name="scripted-reviewers")
-_account("rita", "Rita Osei", [reviewers])
+rita = _account("rita", "Rita Osei")
+rita.save()
+rita.groups.add(Group.objects.create(name="scripted-reviewers"))
 psycopg.connect(test_url(), autocommit=True).execute(EFFECTS)
 for name in ("typed", "later"):
     pause("scripted", name)

@@ -763,7 +763,7 @@ NEARLY = st.fixed_dictionaries(
 OBJECT = st.dictionaries(KNOWN | st.text(max_size=3), ANY, max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(value=ANY | NEARLY | st.lists(NEARLY, max_size=2), schema=st.none() | OBJECT | NEARLY)
 def test_reading_never_raises_and_knows_what_it_may_be_told(value, schema):
     question = read(value, schema)
@@ -774,7 +774,7 @@ def test_reading_never_raises_and_knows_what_it_may_be_told(value, schema):
     assert question.dialect != "schema" or schema is not None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(value=ANY)
 def test_a_raw_answer_is_sent_as_it_was_given(value):
     assert answer(read(0, None), [Choice("respond", args=value)]) == value

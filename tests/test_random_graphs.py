@@ -415,7 +415,6 @@ def elsewhere(test: Any) -> Any:
 @elsewhere
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize=not ELSEWHERE,
     database=None,
     print_blob=True,

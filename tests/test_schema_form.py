@@ -146,7 +146,7 @@ schemas = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(schema=st.none() | schemas, original=values)
 @example(schema=None, original={"a": 1e16, "b": 5.0, "c": "x\r\n", "d": "\n", "": {"a.b": 1}})
 @example(schema=None, original={"~other": 1, "a.b": 1, "a": {"b": 2}, "a\nb": 3})
@@ -169,7 +169,7 @@ def test_what_is_posted_unchanged_comes_back_exactly(schema, original):
     assert page.referred <= set(page.ids)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(schema=st.none() | schemas, original=values, typed=st.text(max_size=40), at=st.integers(0))
 @example(schema=None, original=[], typed="[" * 100_000, at=0)
 @example(schema=None, original=1, typed="9" * 10_000, at=0)

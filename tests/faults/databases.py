@@ -55,7 +55,7 @@ APPLYING = (
 )
 
 
-@case("web: COMMIT is done, and its answer lost", rounds=20, short=2)
+@case("web: COMMIT is done, and its answer lost", rounds=20, short=1)
 def commits_of_web(house: House, rounds: int, chance: random.Random) -> Result:
     reviews, keys, other = waiting(house, names(rounds)), [], []
     with Proxy(house.url) as proxy:
@@ -93,7 +93,7 @@ def _decisions_are(house: House, number: int) -> list[str]:
     return [] if found == number else [f"{found} decisions, not {number}"]
 
 
-@case("worker: COMMIT is done, and its answer lost", rounds=20, short=2)
+@case("worker: COMMIT is done, and its answer lost", rounds=20, short=1)
 def commits_of_a_worker(house: House, rounds: int, chance: random.Random) -> Result:
     reviews = captured(house, names(rounds))
     keys = decide_all(house, house.web().address, reviews)
@@ -341,7 +341,7 @@ def idle(house: House, rounds: int, chance: random.Random) -> Result:
 # Nobody hears it: notifications are lost
 
 
-@case("notifications are lost: runs end all the same", rounds=20, short=2)
+@case("notifications are lost: runs end all the same", rounds=20, short=1)
 def deaf_worker(house: House, rounds: int, chance: random.Random) -> Result:
     with Proxy(house.url) as proxy:
         proxy.deaf = True

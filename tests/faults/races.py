@@ -262,7 +262,7 @@ def _ends_as_told(house: House, tale: Tale) -> list[str]:
 # Undo at the very edge of its window
 
 
-@case("undo at the edge of its window, against the job that starts", rounds=200, short=4)
+@case("undo at the edge of its window, against the job that starts", rounds=200, short=3)
 def undo_at_the_edge(house: House, rounds: int, chance: random.Random) -> Result:
     """An undo is on its way for some milliseconds: each is sent so much earlier than it should
     arrive as the ones before it took, then −40 to +40 ms at random."""

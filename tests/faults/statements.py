@@ -285,12 +285,12 @@ def play(house: House, rounds: int, kind: str) -> Result:
     return result
 
 
-@case("a full disk or a timeout at each statement of decide", rounds=400, short=6)
+@case("a full disk or a timeout at each statement of decide", rounds=400, short=4)
 def each_of_decide(house: House, rounds: int, chance: random.Random) -> Result:
     return play(house, rounds, "decide")
 
 
-@case("a full disk or a timeout at each statement of apply and run", rounds=600, short=6)
+@case("a full disk or a timeout at each statement of apply and run", rounds=600, short=4)
 def each_of_apply(house: House, rounds: int, chance: random.Random) -> Result:
     return play(house, rounds, "apply")
 

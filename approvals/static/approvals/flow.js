@@ -4,9 +4,9 @@
 (() => {
   const SEND_AGAIN = 10 * 60 * 1000; // ms in which a decision that did not get through is sent by itself
   const PASSED = "passed"; // cases that were left undecided with Next, in this tab
+  const { tell } = strip;
 
   const pane = () => document.getElementById("review");
-  const strip = () => document.getElementById("strip");
   const words = () => document.getElementById("flow-words").dataset;
   const here = () => Number(document.body.dataset.review);
   // From the cookie: a page outlives a sign-in, its own token does not. So it says whose page it is:
@@ -124,7 +124,7 @@
     document.body.dataset.review = found.id;
     if (ahead === found) keepAhead(undefined);
     busy(false);
-    heal();
+    strip.heal();
     mark();
     htmx.process(node);
     shown(node);
@@ -154,13 +154,12 @@
     document.dispatchEvent(new CustomEvent("countersign:leaving", { detail: pane() }));
     const node = document.adoptNode(found);
     pane().replaceWith(node);
-    strip().replaceWith(document.adoptNode(page.getElementById("strip")));
     document.body.dataset.review = page.body.dataset.review;
     document.title = page.title;
     busy(false);
     mark();
-    for (const each of [node, strip()]) htmx.process(each);
-    beginStrip();
+    htmx.process(node);
+    strip.put(page, false);
     shown(node);
     (node.querySelector("[role=alert]") ?? node).scrollIntoView?.({ block: "nearest" });
     say(node.querySelector("[role=alert]")?.textContent ?? page.title);
@@ -203,43 +202,10 @@
     return Boolean(found);
   }
 
-  // The strip
-
-  function putStrip(html) {
-    const old = strip();
-    const node = parsed(html).getElementById("strip");
-    if (!old || !node) return;
-    old.replaceWith(document.adoptNode(node));
-    carry(old);
-    htmx.process(node);
-    beginStrip();
-  }
-
-  // What a person has to do something about stays, whatever else the strip says.
-  const standing = (from) => from?.querySelector(".told:has(button)");
-  function carry(old) {
-    const told = standing(old);
-    if (told && !strip().querySelector(".told")) strip().prepend(told);
-  }
-  const heal = () => strip()?.querySelector(".told[data-passing]")?.remove();
-
-  // `passing`: until something is answered again.
-  function tell(text, act, passing = false) {
-    if (!strip()) return;
-    if (passing && standing(strip())) { say(text); return; }
-    let told = strip().querySelector(".told");
-    if (!told) {
-      told = document.createElement("p");
-      told.className = "told";
-      strip().prepend(told);
-    }
-    told.toggleAttribute("data-passing", passing);
-    told.replaceChildren(text);
-    if (act) told.append(" ", act);
-    say(text);
-  }
+  // What is told
 
   const tellLost = (error) => (error === SIGNED_OUT ? tellSignedOut(words().out) : tell(words().unanswered, undefined, true));
+  const tellSignedOut = (text) => tell(text, button(words().signIn, () => location.reload()));
   const tellPage = (page) => tell(page.querySelector("h1")?.textContent ?? page.title);
 
   function button(label, act) {
@@ -250,41 +216,6 @@
     made.addEventListener("click", act);
     return made;
   }
-
-  let ticking;
-  let later;
-  function beginStrip() {
-    clearTimeout(ticking);
-    clearTimeout(later);
-    const undo = document.getElementById("undo");
-    if (!undo) return;
-    const total = Number(undo.dataset.left);
-    if (total > 0) countDown(undo, total, performance.now() + total * 1000);
-    else if (undo.dataset.state === "finished" || undo.dataset.state === "paused") later = setTimeout(renewStrip, 12_500);
-  }
-  const renewStrip = () => htmx.trigger(document.body, "nudge:strip");
-
-  function countDown(undo, total, ends) {
-    const left = Math.max(0, (ends - performance.now()) / 1000);
-    if (left <= 0) { undo.querySelector("form")?.remove(); renewStrip(); return; }
-    for (const element of undo.querySelectorAll(".secs, text")) element.textContent = Math.ceil(left);
-    const ticks = Math.ceil((40 * left) / total);
-    undo.querySelector(".left").setAttribute("stroke-dasharray", `${".35 .65 ".repeat(ticks)}0 ${40 - ticks}`);
-    ticking = setTimeout(countDown, 250, undo, total, ends);
-  }
-
-  let before;
-  document.addEventListener("htmx:beforeSwap", ({ detail: { target } }) => { if (target.id === "strip") before = target; });
-  document.addEventListener("htmx:afterSettle", (event) => {
-    if (event.target.id !== "strip") return;
-    if (before) carry(before);
-    before = undefined;
-    beginStrip();
-  });
-  document.addEventListener("countersign:nudged", ({ detail }) => {
-    const mine = Number(document.getElementById("undo")?.dataset.decided);
-    if (mine && (detail.refresh || detail.reviews.includes(mine))) soon("nudge:strip", 100);
-  });
 
   // Deciding. What was sent is kept until the server has answered, whatever dies in between.
 
@@ -327,7 +258,7 @@
     hold();
     const { answer, html } = await insist(record.address, fieldsOf(record), { keepalive: small });
     underWay.delete(id);
-    if (answer.headers.has("X-Strip")) { forget(record); putStrip(html); return true; }
+    if (answer.headers.has("X-Strip")) { forget(record); strip.put(parsed(html)); return true; }
     hold();
     if (isOut(answer)) {
       tellSignedOut(words().signedOut);
@@ -336,8 +267,6 @@
     forget(record);
     return html;
   }
-
-  const tellSignedOut = (text) => tell(text, button(words().signIn, () => location.reload()));
 
   // Too old to count without being asked: its words are kept as a draft, and the person is told.
   async function shelve(record) {
@@ -395,9 +324,9 @@
     const { answer, html } = await insist(form.getAttribute("action"), new FormData(form));
     if (isOut(answer)) { location.reload(); return; }
     if (!answer.headers.has("X-Strip")) { tellPage(parsed(html)); return; }
-    putStrip(html);
+    strip.put(parsed(html));
     hold();
-    if (!answer.ok) { say(strip()?.textContent ?? ""); return; }
+    if (!answer.ok) { say(strip.text()); return; }
     say(words().undone);
     const left = "decidable" in (pane()?.dataset ?? {}) && here() !== back ? here() : undefined;
     if (!pane()) { location.assign(`/reviews/${back}/`); return; }
@@ -435,7 +364,7 @@
     xhr.addEventListener("loadend", () => {
       if (!xhr.status || xhr.status >= 500) tell(words().unanswered, undefined, true);
       else if (xhr.status >= 400 && ![409, 422].includes(xhr.status)) tellPage(parsed(xhr.responseText));
-      else heal();
+      else strip.heal();
     });
   });
 
@@ -464,7 +393,6 @@
   });
 
   document.addEventListener("DOMContentLoaded", () => {
-    beginStrip();
     const mine = `unsent:${document.body.dataset.user}:`;
     for (const key of Object.keys(localStorage).filter((each) => each.startsWith(mine))) {
       const record = JSON.parse(localStorage.getItem(key));
