@@ -13,7 +13,9 @@ from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
-from django.db.models.functions import Now
+from django.db.models import Exists, OuterRef, TextField
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast, Now
 from django.utils import translation
 from procrastinate.contrib.django import app as queue
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -51,6 +53,7 @@ SNOOZE = ["snoozed_by", "snoozed_until"]
 LOOKED = [AuditEntry.Action.OPENED, AuditEntry.Action.DECIDED, AuditEntry.Action.UNDONE]
 LOOKED_LATELY = dt.timedelta(minutes=30)
 LOST_AFTER = dt.timedelta(seconds=10)
+SWEPT = 500  # decisions at a time
 State = Decision.State
 
 
@@ -223,11 +226,18 @@ def effect_of(decision: Decision) -> Effect:
     return Effect(Decision.Action(decision.action), update, decision.answer)
 
 
-def enqueue(decision: Decision, at: dt.datetime | None = None) -> None:
-    """Inside a transaction that holds the decision."""
+def enqueue(decision: Decision, at: dt.datetime | None = None, *, gives_way: bool = False) -> None:
+    """Inside a transaction that holds the decision.
+
+    Of one thread's jobs each waits for those before it, whenever these are due. One that
+    `gives_way` waits for all others, and keeps none of them waiting.
+    """
     # In this transaction: a decision without its job, or a job without its decision, cannot be.
     decision.job_id = queue.configure_task(
-        RESUME_TASK, lock=f"thread:{decision.review.thread_id}", schedule_at=at
+        RESUME_TASK,
+        lock=f"thread:{decision.review.thread_id}",
+        schedule_at=at,
+        priority=-1 if gives_way else 0,
     ).defer(decision_id=str(decision.pk))
     decision.save(update_fields=["job_id"])
 
@@ -383,7 +393,7 @@ def try_again(decision: Decision, at: dt.datetime, *, node: str, error: str) -> 
         decision=decision,
         note=f"{node}: {error}" if node else error,
     )
-    enqueue(decision, at=at)
+    enqueue(decision, at=at, gives_way=True)
     nudge(decision.review_id, decision.review.graph)
 
 
@@ -501,11 +511,10 @@ def requeue_lost() -> int:
     overdue = Decision.objects.filter(
         state__in=[State.PENDING, State.APPLIED], apply_after__lt=database_now() - LOST_AFTER
     )
-    oldest = overdue.order_by("apply_after").values_list("pk", flat=True)[:500]
-    open_ids = [str(pk) for pk in oldest]
-    queued = _live_jobs().filter(args__decision_id__in=open_ids)
-    live = set(queued.values_list("args__decision_id", flat=True))
-    return sum(_requeue(pk) for pk in open_ids if pk not in live)
+    its_jobs = _live_jobs().annotate(of=KeyTextTransform("decision_id", "args"))
+    lost = overdue.exclude(Exists(its_jobs.filter(of=Cast(OuterRef("pk"), TextField()))))
+    oldest = lost.order_by("apply_after").values_list("pk", flat=True)[:SWEPT]
+    return sum(_requeue(str(pk)) for pk in oldest)
 
 
 def _live_jobs() -> Any:
