@@ -19,6 +19,8 @@ from tests.test_operator_errors import manage, the_line
 PLACES = 3
 SOCKETS = 1  # the connection on which all sockets sign in, if there ever was one
 NAME = "countersign-counted"
+# On the database of this process alone: another may be at the same tests.
+OURS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
 
@@ -42,10 +44,7 @@ def rita(address, as_) -> Iterator[httpx.Client]:
 
 def held() -> set[int]:
     """The pids of the server's processes that serve the web process."""
-    return {
-        pid
-        for (pid,) in direct("SELECT pid FROM pg_stat_activity WHERE application_name = %s", NAME)
-    }
+    return {pid for (pid,) in direct(f"SELECT pid {OURS}", NAME)}
 
 
 def together(number: int, call: Callable[[], httpx.Response]) -> list[int]:
@@ -81,10 +80,7 @@ def every_request_waits() -> Iterator[None]:
 
 def blocked() -> int:
     """Requests that wait in the database."""
-    query = (
-        "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
-    )
-    return len(direct(query, NAME))
+    return len(direct(f"SELECT 1 {OURS} AND wait_event_type = 'Lock'", NAME))
 
 
 def test_a_burst_is_served_on_no_more_connections_than_there_are_places(rita):
@@ -111,8 +107,8 @@ def test_requests_one_after_the_other_keep_to_one_connection(rita):
     for _ in range(5):
         rita.get("/")
     assert held() == before
-    last = "SELECT pid FROM pg_stat_activity WHERE application_name = %s ORDER BY query_start DESC"
-    used = {direct(f"{last} LIMIT 1", NAME)[0][0] for _ in range(3) if rita.get("/").is_success}
+    last = f"SELECT pid {OURS} ORDER BY query_start DESC LIMIT 1"
+    used = {direct(last, NAME)[0][0] for _ in range(3) if rita.get("/").is_success}
     assert len(used) == 1
 
 

@@ -44,7 +44,8 @@ NOT_THERE = [
 
 LOCKED = (
     "SELECT 1 FROM pg_stat_activity "
-    "WHERE wait_event_type = 'Lock' AND application_name = 'countersign'"
+    "WHERE wait_event_type = 'Lock' AND application_name = 'countersign' "
+    "AND datname = current_database()"
 )
 
 

@@ -203,7 +203,8 @@ def test_pooled_connections_fail_after_postgres_dropped_them_until_checked() -> 
 def drop_connections(name: str) -> None:
     with psycopg.connect(test_url(), autocommit=True) as conn:
         conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = %s AND datname = current_database()",
             [name],
         )
     time.sleep(0.2)
