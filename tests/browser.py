@@ -5,11 +5,16 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import sync_playwright
 
 NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
@@ -27,12 +32,45 @@ def system_chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-def launch(playwright: Any) -> Any:
+def launch(playwright: Any, *more: str) -> Any:
     """A headless Chromium. Root may not use Chromium's sandbox."""
-    arguments = ARGUMENTS + (["--no-sandbox"] if os.geteuid() == 0 else [])
+    arguments = [*ARGUMENTS, *more] + (["--no-sandbox"] if os.geteuid() == 0 else [])
     own = Path(playwright.chromium.executable_path)
     path = None if own.exists() else system_chromium()
     return playwright.chromium.launch(executable_path=path, args=arguments)
+
+
+class Chromium:
+    """One for many people, that does not outlive its standing still.
+
+    Once in some hundred times Chromium never answers that a context is to be closed.
+    """
+
+    PATIENCE = 20.0  # seconds
+
+    def __init__(self, playwright: Any) -> None:
+        self.playwright = playwright
+        self.mark = f"--countersign-tests={uuid.uuid4()}"
+        self.browser = launch(playwright, self.mark)
+
+    def context(self, **options: Any) -> Any:
+        if not self.browser.is_connected():
+            self.browser = launch(self.playwright, self.mark)
+        return self.browser.new_context(**options)
+
+    def close(self, context: Any = None) -> None:
+        """Closes this context, or all of it."""
+        watchdog = threading.Timer(self.PATIENCE, self.kill)
+        watchdog.start()
+        with suppress(PlaywrightError):  # that its browser is gone
+            (context or self.browser).close()
+        watchdog.cancel()
+
+    def kill(self) -> None:
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if self.mark.encode() in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
 
 
 def found() -> str | None:

@@ -27,7 +27,7 @@ from django.test import Client, TransactionTestCase
 from django.utils import translation
 from hypothesis import HealthCheck
 from hypothesis import settings as property_settings
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 from procrastinate.contrib.django.utils import connector_params
 from psycopg_pool import AsyncConnectionPool
 
@@ -36,7 +36,7 @@ from approvals.install import CHECKPOINT_TABLES
 from approvals.models import Decision, Profile, Review
 from approvals.registry import registry
 from approvals.savers import joined
-from tests.browser import launch
+from tests.browser import Chromium
 from tests.children import Child, born
 from tests.graphs.scripted import EFFECTS
 
@@ -342,9 +342,9 @@ expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+def chromium() -> Iterator[Chromium]:
     with sync_playwright() as playwright:
-        browser = launch(playwright)
+        browser = Chromium(playwright)
         yield browser
         browser.close()
 
@@ -386,7 +386,7 @@ def site(processes: Processes, webs: Any) -> Callable[..., str]:
 
 
 @pytest.fixture
-def person(chromium: Browser, as_) -> Iterator[Callable[..., Page]]:
+def person(chromium: Chromium, as_) -> Iterator[Callable[..., Page]]:
     """`person(address, "rita")` is the inbox in a browser of their own, signed in.
 
     At the end no page of any of them may have broken a rule or thrown an error, but for those that
@@ -411,7 +411,7 @@ def person(chromium: Browser, as_) -> Iterator[Callable[..., Page]]:
         user = get_user_model().objects.get(username=name)
         Profile.objects.update_or_create(user=user, defaults={"stays": stays})
         by_design.extend(expected)
-        context = chromium.new_context(base_url=address, **options)
+        context = chromium.context(base_url=address, **options)
         contexts.append(context)
         page = context.new_page()
         page.on("console", complain)
@@ -430,7 +430,7 @@ def person(chromium: Browser, as_) -> Iterator[Callable[..., Page]]:
 
     yield open_browser
     for context in contexts:
-        context.close()
+        chromium.close(context)
     # What their pages had asked for is answered before the tables are emptied.
     eventually(lambda: direct(BUSY) == [(0,)])
     assert complaints == []

@@ -95,10 +95,10 @@ class Hasty:
             await asyncio.sleep(self.chance.choice([0, 0.02, 0.1, 0.5, 1]))
 
     async def click(self, selector: str) -> None:
-        await self.page.locator(selector).first.click(timeout=300, no_wait_after=True)
+        await self.page.locator(selector).first.click(timeout=1000, no_wait_after=True)
 
     async def type(self) -> None:
-        await self.page.locator("#reply").focus(timeout=300)
+        await self.page.locator("#reply").focus(timeout=1000)
         for letter in f" {self.chance.randrange(1000)}":
             await self.page.keyboard.type(letter)
             await asyncio.sleep(self.chance.choice([0, 0.05, 0.2]))
@@ -111,7 +111,7 @@ class Hasty:
 
     async def row(self) -> None:
         rows = self.page.locator("a.row")
-        await rows.nth(self.chance.randrange(await rows.count())).click(timeout=300)
+        await rows.nth(self.chance.randrange(await rows.count())).click(timeout=1000)
 
     async def undo(self) -> None:
         await self.click("#strip [data-act=undo]")

@@ -264,7 +264,7 @@ def test_a_failed_task_is_not_waiting():
 
 
 def test_a_thread_that_our_worker_is_resuming_is_not_shown_as_waiting(processes, as_):
-    review = waiting("scripted", script={"sleep": 1.0})
+    review = waiting("scripted", script={"sleep": 3.0})
     as_("rita").post(f"/reviews/{review.pk}/decide", form_of(review))
     processes.worker()
     decision = Decision.objects.get()

@@ -131,7 +131,7 @@ def test_when_all_places_are_taken_a_text_comes_back_after_seconds_and_not_never
         eventually(lambda: blocked() == PLACES)
         began = time.monotonic()
         answer = rita.post(f"/reviews/{review.pk}/decide", data=form)
-        assert 4 < time.monotonic() - began < 8
+        assert 4 < time.monotonic() - began < 20
         assert answer.status_code == 503
         assert answer.headers["Retry-After"] == "2"
         assert "script-src" in answer.headers["Content-Security-Policy"]
@@ -140,7 +140,7 @@ def test_when_all_places_are_taken_a_text_comes_back_after_seconds_and_not_never
         for path in ("/health", "/static/approvals/countersign.js"):
             began = time.monotonic()
             assert httpx.get(address + path, trust_env=False).status_code == 200
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 4
         assert blocked() == PLACES
     direct("SELECT 1")
     assert [one.result().status_code for one in first] == [200] * PLACES

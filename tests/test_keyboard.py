@@ -35,6 +35,7 @@ def case(graph: str = "support", **state: Any) -> Review:
 
 
 def ready(page: Page) -> Page:
+    page.wait_for_load_state()
     expect(page.locator("#main")).to_be_visible()
     page.evaluate(PAINTED)
     page.evaluate(PAINTED)
@@ -141,6 +142,7 @@ def test_keys_are_dead_in_texts_under_dialogs_and_while_loading(address, person)
     sent: list[Any] = []
     rita.route("**/decide", lambda route: sent.append(route))  # the answer does not come
     press(rita, "a", "a", "r", "Control+k")
+    eventually(lambda: rita.wait_for_timeout(20) or sent)
     (only,) = sent
     only.abort("aborted")
     expect(rita.locator("#palette")).to_be_hidden()
@@ -288,6 +290,7 @@ LEFT_OUT = """(reachable) => {
 
 def test_tab_reaches_every_control_of_the_page(address, person):
     rita = opened(person, address, case("scripted"))
+    rita.wait_for_load_state("networkidle")  # what is refreshed now would be another control
     rita.evaluate(WALK)
     for _ in range(250):
         press(rita, "Tab")

@@ -57,8 +57,8 @@ def run_cut_off(decision: Decision, after: float, seconds: float) -> None:
 
 
 def test_a_run_whose_database_is_away_for_a_while_is_taken_up_again_and_is_no_crash(as_):
-    decision = decided(as_, sleep=0.5)
-    run_cut_off(decision, after=0.2, seconds=1)
+    decision = decided(as_, sleep=2)
+    run_cut_off(decision, after=0.2, seconds=3)
     assert (decision.state, decision.crashes) == (State.FINISHED, 0)
     assert decision.epoch > 1
     assert len(effects(decision.review.thread_id)) == 1

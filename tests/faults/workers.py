@@ -201,7 +201,7 @@ def late_effects(house: House, rounds: int, chance: random.Random) -> Result:
 @case("SIGSTOP, taken over, SIGCONT while the taker is at work", rounds=20, short=1)
 def early_zombies(house: House, rounds: int, chance: random.Random) -> Result:
     """Both are in the same node of the same run, and the one that lost it is the first to end."""
-    reviews = captured(house, names(rounds), sleep=2 if rounds < 10 else 12)
+    reviews = captured(house, names(rounds), sleep=5 if rounds < 10 else 12)
     keys = decide_all(house, house.web().address, reviews)
     frozen = [house.worker(at=FREEZE + "after the node", **DOOMED) for _ in range(rounds)]
     for child in frozen:
