@@ -166,6 +166,7 @@ def _decide(actor: Actor, review: Review, order: Order) -> Decision:
     meant = effect(graph, review, order)
     rehearse(graph, review, meant)
     now = database_now()
+    window = dt.timedelta(seconds=graph.review.undo_window)
     decision = Decision.objects.create(
         review=review,
         actor=actor.user,
@@ -177,7 +178,7 @@ def _decide(actor: Actor, review: Review, order: Order) -> Decision:
         answer=meant.answer,
         said=order.said,
         decided_at=now,
-        apply_after=now + dt.timedelta(seconds=graph.review.undo_window),
+        apply_after=now + window + (order.more_time if window else dt.timedelta()),
     )
     review.status = Review.Status.DECIDED
     claims.clear(review)

@@ -1,5 +1,6 @@
 """What a person may say to a pause, and what that does to the thread."""
 
+import datetime as dt
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,9 @@ WORDS_FOR = {  # see approvals/sentences.py
 }
 
 
+NONE = dt.timedelta()
+
+
 @dataclass(frozen=True)
 class Order:
     """What a reviewer's form says: the state they were shown, and what they want done.
@@ -36,6 +40,7 @@ class Order:
     edits: dict[str, Any] = field(default_factory=dict)
     text: str = ""
     choices: tuple[Choice, ...] = ()
+    more_time: dt.timedelta = NONE  # to take it back, where there is any
 
     @property
     def said(self) -> dict[str, Any]:

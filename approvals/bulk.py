@@ -141,10 +141,29 @@ def _snooze(actor: Actor, pk: int, *, until: Any) -> None:
 
 
 def _key(sent: Any) -> uuid.UUID:
+    key = _uuid(sent.get("key", ""))
+    if key is None:
+        raise Invalid("The form is incomplete. Select the cases again.")
+    return key
+
+
+def _uuid(text: str) -> uuid.UUID | None:
     try:
-        return uuid.UUID(sent.get("key", ""))
+        return uuid.UUID(text)
     except ValueError:
-        raise Invalid("The form is incomplete. Select the cases again.") from None
+        return None
+
+
+def take_back(request: HttpRequest, ids: list[str]) -> list[Done]:
+    """What was decided at once, taken back at once. Raises Invalid where there is none of it."""
+    policy = Policy(request.user)
+    known = [pk for pk in map(_uuid, ids[:MOST_AT_ONCE]) if pk]
+    decisions = Decision.objects.filter(pk__in=known, review__in=policy.reviews())
+    if not decisions:
+        raise Invalid("The form is incomplete. Select the cases again.")
+    results = queue_actions.undo_each(Actor.of(request), decisions.order_by("decided_at"))
+    reviews = policy.reviews().listed().in_bulk([result.pk for result in results])
+    return [Done(reviews.get(result.pk), result) for result in results]
 
 
 def can_be_undone(done: list[Done]) -> dict[int, Decision]:

@@ -6,6 +6,7 @@ from typing import Any
 from approvals.models import Review
 
 ROWS = 30
+MOST_ROWS = 90  # of a page that is refreshed, with the rows that new ones have pushed down
 COUNTED = 1000
 
 

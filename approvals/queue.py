@@ -89,11 +89,11 @@ class Asked:
             return reviews.filter(Exists(_my_decisions(self.user)), self.narrowed)
         return reviews.waiting().filter(self.condition)
 
-    def page(self, reviews: ReviewQuerySet, after: str) -> list[Review]:
+    def page(self, reviews: ReviewQuerySet, after: str, size: int = ROWS) -> list[Review]:
         """One page, and a row of the next."""
         rows = _sorted(self.of(reviews), self.sort, after).listed()
         people = ("claimed_by", "assigned_to", "assigned_group", "snoozed_by")
-        return list(rows.select_related(*people)[: ROWS + 1])
+        return list(rows.select_related(*people)[: size + 1])
 
 
 # Reading
@@ -288,11 +288,11 @@ def _title_first(after: str) -> tuple[str, str, str]:
     return after.rpartition("~")
 
 
-def next_page(rows: list[Review], sort: str) -> str:
-    """The `after` of the next page, of ROWS + 1 rows asked for; "" when this is the last."""
-    if len(rows) <= ROWS:
+def next_page(rows: list[Review], sort: str, size: int = ROWS) -> str:
+    """The `after` of the next page, of size + 1 rows asked for; "" when this is the last."""
+    if len(rows) <= size:
         return ""
-    last: Any = rows[ROWS - 1]
+    last: Any = rows[size - 1]
     place = f"{last.waiting_since.isoformat()}_{last.pk}"
     if sort in {"age", "newest"}:
         return place

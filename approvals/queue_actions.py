@@ -27,6 +27,7 @@ from approvals.policies import Policy
 Action = AuditEntry.Action
 ASSIGNED = ["assigned_to", "assigned_group"]
 LONGEST_SNOOZE = dt.timedelta(days=90)
+READ, EACH = dt.timedelta(seconds=12), dt.timedelta(milliseconds=100)
 LOCKED = "Something else is at work on this case. Try it again in a moment."
 PAST = "That time has passed. Choose a later one."
 TOO_FAR = "A case can be put off for 90 days at most. Choose an earlier time."
@@ -170,13 +171,24 @@ ALONE = "A question is answered one by one: open it."
 def decide_each(
     actor: Actor, key: uuid.UUID, rows: Iterable[Shown], action: str, text: str = ""
 ) -> list[Result]:
-    """Approves or rejects each as it was shown. The same form sent again gives the same answers."""
-    return [_decide_one(actor, key, row, action, text) for row in rows]
+    """Approves or rejects each as it was shown. The same form sent again gives the same answers.
+
+    Their windows to take them back end together, and later than that of one alone: there is a page
+    to come, and to be read.
+    """
+    chosen = list(rows)
+    extra = [READ + EACH * (len(chosen) - place) for place in range(len(chosen))]
+    return [
+        _decide_one(actor, key, row, action, text, more if len(chosen) > 1 else dt.timedelta())
+        for row, more in zip(chosen, extra, strict=True)
+    ]
 
 
-def _decide_one(actor: Actor, key: uuid.UUID, row: Shown, action: str, text: str) -> Result:
+def _decide_one(
+    actor: Actor, key: uuid.UUID, row: Shown, action: str, text: str, more: dt.timedelta
+) -> Result:
     own_key = uuid.uuid5(key, f"{row.pk} {action}")
-    order = Order(row.digest, row.checkpoint_id, own_key, action, text=text)
+    order = Order(row.digest, row.checkpoint_id, own_key, action, text=text, more_time=more)
     try:
         review = _known(actor, row.pk)
         if review.is_question:
@@ -184,6 +196,17 @@ def _decide_one(actor: Actor, key: uuid.UUID, row: Shown, action: str, text: str
         return Result(row.pk, decision=actions.decide(actor, review.pk, order))
     except (ApprovalError, OperationalError) as error:
         return Result(row.pk, _why(error))
+
+
+def undo_each(actor: Actor, decisions: Iterable[Decision]) -> list[Result]:
+    """Takes back each that can still be; of the others, why not."""
+    results = []
+    for one in decisions:
+        try:
+            results.append(Result(one.review_id, decision=actions.undo(actor, one.pk)))
+        except (ApprovalError, OperationalError) as error:
+            results.append(Result(one.review_id, _why(error)))
+    return results
 
 
 def arrange_each(actor: Actor, rows: Iterable[Shown], how: Any) -> list[Result]:

@@ -9,7 +9,7 @@ from django.utils.http import urlencode
 
 from approvals import presence, queue, wording
 from approvals.models import Review, ReviewQuerySet, SavedView
-from approvals.paging import ROWS, as_int
+from approvals.paging import MOST_ROWS, ROWS, as_int
 from approvals.policies import Policy
 from approvals.queue import Asked
 
@@ -50,8 +50,8 @@ def queue_context(
     """One keyset page of the list, and the counts of every view."""
     asked, reviews = asked_of(request), policy.reviews()
     after = request.GET.get("after", "").replace("\x00", "")
-    rows = asked.page(reviews, after)
-    presence.mark(rows[:ROWS], request.user)
+    rows, size = _page(request, asked, reviews, after)
+    presence.mark(rows[:size], request.user)
     saved = saved_views(request.user)
     lists = {one.pk: queue.parse(QueryDict(one.query), request.user) for one in saved}
     counts = queue.counts(reviews, asked, lists)
@@ -61,8 +61,8 @@ def queue_context(
         "policy": policy,
         "section": "queue",
         "asked": asked,
-        "rows": _placed(rows[:ROWS], asked, counts),
-        "older": queue.next_page(rows, asked.sort),
+        "rows": _placed(rows[:size], asked, counts),
+        "older": queue.next_page(rows, asked.sort, size),
         "paged": bool(after),
         "count": queue.said(counts["here"]),
         "nav_count": queue.said(counts["waiting"]),
@@ -77,6 +77,18 @@ def queue_context(
         and asked.query not in {one.query for one in lists.values()},
         "may_select": asked.view != "decided" and (bool(policy.queues) or policy.tends_runs),
     }
+
+
+def _page(
+    request: HttpRequest, asked: Asked, reviews: ReviewQuerySet, after: str
+) -> tuple[list[Review], int]:
+    """The rows, and how many of them are this page's: a list that is refreshed, and tells what is
+    `shown`, keeps all of it, whatever came before it."""
+    given = request.GET.get("shown", "").split(",")[:MOST_ROWS]
+    shown = set(filter(None, map(as_int, given)))
+    rows = asked.page(reviews, after, MOST_ROWS if shown else ROWS)
+    still = [place for place, row in enumerate(rows[:MOST_ROWS], 1) if row.pk in shown]
+    return rows, max([ROWS, *still])
 
 
 def _choices(policy: Policy) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 import uuid
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
@@ -14,7 +16,7 @@ from approvals.audit import Actor
 from approvals.clock import database_now
 from approvals.errors import ApprovalError, Conflict, NotAllowed
 from approvals.models import Decision, Review
-from approvals.paging import ROWS
+from approvals.paging import ROWS, capped
 from approvals.policies import Policy
 from approvals.queue_page import among, asked_of, queue_context, saved_views
 from approvals.sentences import told
@@ -31,6 +33,15 @@ def inbox(request: HttpRequest) -> HttpResponse:
     failed = policy.reviews().filter(decisions__state=Decision.State.FAILED)
     context["failed"] = failed.listed().order_by("id")[:20]
     return render(request, "inbox.html", {**context, **strip(policy, context["nav_count"])})
+
+
+@require_safe
+def count(request: HttpRequest) -> HttpResponse:
+    """How many wait, for the pages beside the queue."""
+    on = urlsplit(request.headers.get("HX-Current-URL", "")).path
+    section = "mentions" if on == reverse("mentions") else ""
+    waiting = capped(Policy(request.user).reviews().awake())
+    return render(request, "_count.html", {"nav_count": waiting, "section": section})
 
 
 # One case
@@ -141,13 +152,33 @@ def many(request: HttpRequest) -> HttpResponse:
     except ApprovalError as error:
         context["error"] = told(str(error))
         return _ask_first(request, policy, shown, context, status=_status(error))
+    return _say_what_was_done(request, done, context)
+
+
+def _say_what_was_done(
+    request: HttpRequest, done: list[bulk.Done], context: dict[str, Any]
+) -> HttpResponse:
     undoable = bulk.can_be_undone(done)
     context |= {
         "done": [(one, undoable.get(one.result.pk), told(one.result.why_not)) for one in done],
+        "undoable": len(undoable),
         "number": sum(one.result.is_done for one in done),
         "refused": sum(not one.result.is_done for one in done),
     }
     return render(request, "bulk.html", context)
+
+
+def undo_many(request: HttpRequest) -> HttpResponse:
+    """Takes back all that were decided at once and still can be, and says what became of each."""
+    if request.method != "POST":
+        return redirect("inbox")
+    policy, asked = Policy(request.user), asked_of(request)
+    try:
+        done = bulk.take_back(request, request.POST.getlist("decision"))
+    except ApprovalError as error:
+        return _refused(request, error)
+    context = {"policy": policy, "act": "undo", "asked": asked, "section": "queue"}
+    return _say_what_was_done(request, done, context)
 
 
 def _ask_first(

@@ -158,3 +158,38 @@ def test_a_get_asks_and_does_nothing(as_):
     assert not Decision.objects.exists()
     assert as_("rita").post("/many", {"act": "approve"}).status_code == 422
     assert as_("rita").post("/many", form("delete", review)).status_code == 422
+
+
+def test_what_was_decided_at_once_is_taken_back_at_once(as_, cast):
+    reviews = [waiting() for _ in range(3)]
+    rita = as_("rita")
+    done = rita.post("/many", sure(rita, "approve", *reviews))
+    assertContains(done, "Undo all 3")
+    ids = re.findall(r'name="decision" value="([^"]+)"', done.content.decode())
+    assert len(ids) == 3
+    assert as_("tom").post("/many/undo", {"decision": ids}).status_code == 200  # of each, why not
+    late = Decision.objects.get(review=reviews[0])
+    Decision.objects.filter(pk=late.pk).update(apply_after=late.decided_at)
+    page = rita.post("/many/undo", {"decision": [*ids, "nonsense"]})
+    assertContains(page, "2 cases taken back")
+    assertContains(page, "Too late to undo")
+    assert Decision.objects.filter(state="undone").count() == 2
+    assert list(Review.objects.waiting().order_by("pk")) == reviews[1:]
+    assert rita.post("/many/undo", {"decision": ["nonsense"]}).status_code == 422
+    assert as_("stan").post("/many/undo", {"decision": ids}).status_code == 422
+    assert rita.get("/many/undo").status_code == 302
+
+
+def test_many_can_be_taken_back_for_longer_than_one_and_till_about_the_same_moment(as_):
+    rita, reviews = as_("rita"), [waiting() for _ in range(4)]
+    alone = reviews.pop()
+    rita.post("/many", sure(rita, "approve", *reviews))
+    rita.post("/many", sure(rita, "approve", alone))
+    windows = {
+        one.review_id: (one.apply_after - one.decided_at).total_seconds()
+        for one in Decision.objects.all()
+    }
+    assert windows.pop(alone.pk) == 8
+    assert all(20 <= seconds < 21 for seconds in windows.values())
+    ends = sorted(Decision.objects.exclude(review=alone).values_list("apply_after", flat=True))
+    assert (ends[-1] - ends[0]).total_seconds() < 2

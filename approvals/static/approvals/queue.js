@@ -157,6 +157,12 @@
     if (at) old.querySelector(`[data-view="${at}"]`)?.focus({ preventScroll: true });
   }
 
+  // New rows push none that is shown off the page, and none that is selected.
+  document.addEventListener("htmx:configRequest", ({ detail: { elt, parameters } }) => {
+    if (elt.id !== "q-pane") return;
+    parameters.shown = [...document.querySelectorAll("#q-rows li.q-i:not(.gone)")].map((item) => item.id.slice(2)).join(",");
+  });
+
   // A tab that nobody sees asks seldom.
   let asked = 0;
   let later;
@@ -185,7 +191,7 @@
     const tall = `${document.getElementById("strip")?.offsetHeight ?? 0}px`;
     if (style.getPropertyValue("--strip-h") !== tall) style.setProperty("--strip-h", tall); // else all is styled anew
     document.title = (some ? `(${text}) ` : "") + document.title.replace(/^\([\d.,+\s’]+\) /, "");
-    if (!icon || !pane()) return;
+    if (!icon) return;
     const number = text.length > 2 ? "99+" : text;
     const badge = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><circle cx="16" cy="16" r="16" fill="#2b468f"/><text x="16" y="${number.length > 2 ? 20.5 : 22.5}" font-family="system-ui,sans-serif" font-weight="700" font-size="${number.length > 2 ? 13 : 18}" fill="#fff" text-anchor="middle">${number}</text></svg>`;
     const href = some ? `data:image/svg+xml,${encodeURIComponent(badge)}` : plain;
@@ -281,8 +287,7 @@
   }
 
   async function ask(link) {
-    const answer = await fetch(link.href).catch(() => undefined);
-    const form = answer?.ok && !answer.redirected && parsed(await answer.text()).querySelector(".asked-form");
+    const form = parsed(await partOf(link.href) ?? "").querySelector(".asked-form");
     if (!form) { location.assign(link.href); return; }
     const dialog = document.createElement("dialog");
     dialog.className = "ask-dialog";
