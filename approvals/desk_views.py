@@ -13,7 +13,7 @@ from approvals import claims, desk_actions, draft_actions, note_actions, presenc
 from approvals.audit import Actor
 from approvals.errors import ApprovalError, Conflict, Invalid, NotAllowed
 from approvals.models import Presence, Review
-from approvals.paging import ROWS, as_int
+from approvals.paging import MOST_ROWS, as_int
 from approvals.policies import Policy
 from approvals.views import posted
 from approvals.visible import visible
@@ -92,7 +92,7 @@ def people(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def marks(request: HttpRequest) -> HttpResponse:
     """The marks of those rows of the queue that somebody came to or left."""
-    asked = filter(None, map(as_int, request.GET.get("ids", "").split(",")[:ROWS]))
+    asked = filter(None, map(as_int, request.GET.get("ids", "").split(",")[:MOST_ROWS]))
     rows = list(Policy(request.user).reviews().listed().filter(pk__in=list(asked)))
     presence.mark(rows, request.user)
     return render(request, "_marks_of.html", {"rows": rows})
@@ -101,7 +101,8 @@ def marks(request: HttpRequest) -> HttpResponse:
 @posted
 def here(request: HttpRequest, pk: int) -> HttpResponse:
     """A tab says that it shows this case, whether somebody writes in it, and when they last did
-    anything: while they work, their claim goes on, and that of the case fetched ahead."""
+    anything: while they work, their claim goes on, and that of the case fetched ahead. With
+    `looks` the tab is in front, and what it shows is seen."""
     found = _looked_up(request, pk)[0]
     try:
         tab, doing = _tab(request), _doing(request)
@@ -111,7 +112,8 @@ def here(request: HttpRequest, pk: int) -> HttpResponse:
     idle = as_int(request.POST.get("active", ""))
     if idle is not None and idle < claims.AT_WORK.total_seconds():
         desk_actions.renew(request.user, _cases(request, found))
-    note_actions.see(request.user, found.pk)
+        if "looks" in request.POST:
+            note_actions.see(request.user, found.pk)
     return HttpResponse(status=204)
 
 

@@ -15,7 +15,9 @@ from approvals.policies import Policy
 # The strip closes before the server's window does, so that its button keeps its word.
 MARGIN = 2
 # How long an end is told: one that went well, and one that somebody has to look at.
-GOOD_NEWS, BAD_NEWS = dt.timedelta(seconds=12), dt.timedelta(minutes=5)
+GOOD_NEWS, BAD_NEWS = dt.timedelta(seconds=12), dt.timedelta(hours=1)
+TOLD = 20  # of a person's decisions, those that are watched for their end
+MOST = 3  # bad ends at a time: a phone has no room for more
 BAD = {Decision.State.FAILED, Decision.State.SUPERSEDED}
 
 
@@ -24,12 +26,15 @@ def strip(policy: Policy, waiting: str = "") -> dict[str, Any]:
 
     `waiting` is how many wait, as the list beside it says, where it was counted already.
     """
-    last = _last(policy.user)
+    newest = _newest(policy.user)
+    last = next((one for one in newest if _is_told(one)), None)
     left = last.left.total_seconds() - MARGIN if last and _is_pending(last) else 0
     return {
         "policy": policy,
         "last": last,
         "last_is_bad": last is not None and last.state in BAD,
+        "bad": [one for one in newest if one != last and one.state in BAD and _is_told(one)][:MOST],
+        "own": ",".join(str(one.review_id) for one in newest if one.is_open),
         "undo_left": max(0, round(left)),
         "decided_today": (last.today or 0) if last else decided_today(policy.user),
         "left_in_queue": waiting or capped(policy.reviews().awake()),
@@ -47,10 +52,10 @@ def _today() -> QuerySet[Decision]:
     return since.exclude(state=Decision.State.UNDONE)
 
 
-def _last(user: Any) -> Any:
-    """The newest decision that there is something to say of."""
+def _newest(user: Any) -> list[Any]:
+    """This person's last decisions, newest first."""
     lately = Decision.objects.filter(actor=user, decided_at__gt=Now() - dt.timedelta(hours=1))
-    newest = (
+    return list(
         lately.exclude(state=Decision.State.UNDONE)
         .annotate(left=F("apply_after") - Now(), ended_ago=Now() - F("ended_at"))
         .annotate(
@@ -65,9 +70,8 @@ def _last(user: Any) -> Any:
         )
         .select_related("review")
         .defer("review__snapshot", "review__search")
-        .order_by("-decided_at")[:8]
+        .order_by("-decided_at")[:TOLD]
     )
-    return next((one for one in newest if _is_told(one)), None)
 
 
 def _is_pending(decision: Any) -> bool:

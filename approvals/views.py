@@ -73,7 +73,9 @@ def told(
 
 def is_anothers(request: HttpRequest) -> bool:
     """Whether a page of somebody else asks, who has signed out since in the same browser."""
-    return request.headers.get(OF_PERSON, str(request.user.pk)) != str(request.user.pk)
+    # A beacon, sent as a page closes, has no headers of its own.
+    said = request.headers.get(OF_PERSON) or request.POST.get("person")
+    return said is not None and said != str(request.user.pk)
 
 
 # Review

@@ -1,5 +1,7 @@
 """The list in a browser: what comes, is taken or goes moves nothing; many decided by keyboard."""
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -8,6 +10,7 @@ from approvals.models import Decision, Profile, Review
 from tests.conftest import form_of, waiting
 from tests.queries import crowd
 from tests.test_end_to_end import aside
+from tests.test_keyboard import press, ready
 from tests.test_next_case import aged
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean")]
@@ -24,7 +27,7 @@ def changed(pk: int, **columns) -> None:
 
 
 def test_news_arrive_and_move_nothing_that_is_read(site, person, cast):
-    rows = crowd(29)
+    rows = crowd(30)
     page = person(site(worker=False), "rita", viewport={"width": 1280, "height": 700})
     page.goto("/?sort=newest")
     read, selected, above = rows[10].pk, rows[8].pk, rows[25].pk
@@ -37,7 +40,8 @@ def test_news_arrive_and_move_nothing_that_is_read(site, person, cast):
     Review.objects.filter(pk=fresh.pk).update(waiting_since=rows[-1].waiting_since)
     nudge(fresh.pk, "support")
     expect(page.get_by_role("button", name="1 new above")).to_be_visible()
-    expect(page).to_have_title("(30) Waiting for a person · Countersign")
+    expect(page.locator("#q-rows li.q-i:not(.gone)")).to_have_count(31)  # none is pushed off
+    expect(page).to_have_title("(31) Waiting for a person · Countersign")
     assert page.locator("link[rel=icon]").get_attribute("href").startswith("data:image/svg")
     assert abs(top_of(page, read) - at) <= 1
 
@@ -47,7 +51,7 @@ def test_news_arrive_and_move_nothing_that_is_read(site, person, cast):
 
     changed(above, status="decided")
     expect(page.locator(f"#i-{above}")).to_have_class("q-i gone")  # it stays while this is read
-    expect(page).to_have_title("(29) Waiting for a person · Countersign")
+    expect(page).to_have_title("(30) Waiting for a person · Countersign")
     assert abs(top_of(page, read) - at) <= 1
     assert page.evaluate("document.activeElement.id") == f"row-{read}"
     assert page.locator(f"#i-{selected} input").is_checked()
@@ -111,16 +115,27 @@ def test_who_asked_for_it_is_told_of_a_new_case_while_they_look_elsewhere(site, 
 
 def test_two_are_approved_by_keyboard_alone(site, person):
     first, second, third = (waiting() for _ in range(3))
-    page = person(site(worker=False), "rita")
-    for key in ("j", "x", "j", "x"):
-        page.keyboard.press(key)
+    page = ready(person(site(worker=False), "rita"))
+    press(page, "j", "x", "j", "x")
     expect(page.locator("#bulk")).to_contain_text("2 selected")
     page.keyboard.press("a")
     expect(page.get_by_role("heading", name="Approve 2 cases as drafted?")).to_be_visible()
     assert not Decision.objects.exists()
     page.wait_for_function("document.activeElement.textContent === 'Approve them'")
-    page.keyboard.press("Enter")
+    press(ready(page), "Enter")
     expect(page.get_by_role("heading", name="2 cases approved")).to_be_visible()
     decided = set(Decision.objects.values_list("review_id", "action"))
     assert decided == {(first.pk, "approve"), (second.pk, "approve")}
     assert Review.objects.waiting().get() == third
+
+
+def test_pages_beside_the_queue_keep_its_count(site, person):
+    crowd(3)
+    page = person(site(worker=False), "rita")
+    page.goto("/profile/")
+    expect(page.locator("#nav-count")).to_have_text("3")
+    expect(page).to_have_title(re.compile(r"^\(3\) "))
+    (fresh,) = crowd(1, title="Fresh", thread_id="fresh")
+    nudge(fresh.pk, "support")
+    expect(page.locator("#nav-count")).to_have_text("4")
+    expect(page).to_have_title(re.compile(r"^\(4\) "))

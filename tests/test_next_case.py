@@ -103,6 +103,21 @@ def test_too_late_is_said_in_the_strip(as_):
     assert "Too late to undo" in answer.text
 
 
+def test_a_run_that_failed_is_told_however_many_decisions_came_after_it(as_):
+    first, second, third = aged(3)
+    for each in (first, second, third):
+        as_("rita").post(f"/reviews/{each.pk}/decide", form_of(each))
+    long_ago = timezone.now() - dt.timedelta(minutes=20)
+    Decision.objects.filter(review=first).update(state="failed", ended_at=long_ago)
+    Decision.objects.filter(review=second).update(state="finished", ended_at=long_ago)
+    answer = as_("rita").get("/strip")
+    assert answer.context["last"].review == third
+    assert [one.review for one in answer.context["bad"]] == [first]
+    assert f'data-own="{third.pk}"' in answer.text
+    assert first.get_absolute_url() in answer.text
+    assert not as_("tom").get("/strip").context["bad"]
+
+
 # In a browser
 
 
@@ -150,21 +165,99 @@ def test_a_case_whose_decision_is_on_its_way_is_not_served_again(site, person):
     eventually(Decision.objects.exists)
 
 
-def test_a_decision_that_was_refused_is_told_beside_the_next_case(site, person):
+def test_decisions_that_were_refused_are_each_told_beside_the_next_case(site, person):
+    first, second, third = aged(3)
+    rita = person(site(worker=False), "rita", stays=False)
+    rita.goto(first.get_absolute_url())
+    Review.objects.filter(pk__in=[first.pk, second.pk]).update(digest="0" * 64)
+    rita.evaluate("document.getElementById('q-pane').dataset.same = ''")
+    for this, after in ((first, second), (second, third)):
+        fetched_ahead(rita, after)
+        rita.fill("#reply", f"Dear Maeve, mine of {this.title}.")
+        rita.evaluate("document.querySelector('[name=digest]').value = 'f'.repeat(64)")
+        rita.click("#approve")
+        expect(rita.locator("h1")).to_have_text(after.title)
+        expect(rita.locator(".told")).to_contain_text([this.title])
+    expect(rita.locator(".told")).to_have_count(2)
+    rita.locator(".told", has_text=first.title).get_by_role("button").click()
+    expect(rita.locator("#mine")).to_have_value(f"Dear Maeve, mine of {first.title}.")
+    expect(rita.locator(".told")).to_have_count(1)
+    assert rita.url.endswith(first.get_absolute_url())
+    # A refresh under way when its queue is replaced would be lost.
+    expect(rita.locator("#q-pane[data-same] .row[aria-current]")).to_have_id(f"row-{first.pk}")
+    rita.go_back()
+    expect(rita.locator("h1")).to_have_text(third.title)
+
+
+def test_undo_of_a_decision_on_its_way_is_not_of_the_one_before(site, person):
+    first, second, third = aged(3)
+    rita = person(site(undo=60, worker=False), "rita", stays=False)
+    rita.goto(first.get_absolute_url())
+    fetched_ahead(rita, second)
+    rita.click("#approve")
+    expect(rita.locator("#undo")).to_contain_text(first.who)
+    fetched_ahead(rita, third)
+    sent: list[Route] = []
+    rita.route(f"**/reviews/{second.pk}/decide*", lambda route: sent.append(route))
+    rita.click("#approve")
+    expect(rita.locator("#strip .undo")).to_contain_text("Sending")
+    expect(rita.locator("#undo")).to_have_count(0)
+    rita.keyboard.press("Control+z")
+    expect(rita.locator("#strip .undo")).to_contain_text("as soon as it has arrived")
+    expect(rita.locator("h1")).to_have_text(third.title)
+    sent[0].continue_()
+    expect(rita.locator("h1")).to_have_text(second.title)
+    states = Decision.objects.order_by("decided_at").values_list("review_id", "state")
+    assert list(states) == [(first.pk, "pending"), (second.pk, "undone")]
+
+
+def test_who_would_take_back_too_late_is_told(site, person):
+    first, second = aged(2)
+    rita = person(site(undo=60, worker=False), "rita", stays=False)
+    rita.goto(first.get_absolute_url())
+    fetched_ahead(rita, second)
+    rita.click("#approve")
+    rita.locator("#undo-form").evaluate("(form) => form.remove()")  # as when its time is over
+    rita.keyboard.press("z")
+    expect(rita.locator(".told")).to_contain_text("Too late to undo")
+    assert Decision.objects.get().state == Decision.State.PENDING
+
+
+def test_when_all_were_passed_by_next_goes_round_again(site, person):
     first, second = aged(2)
     rita = person(site(worker=False), "rita", stays=False)
     rita.goto(first.get_absolute_url())
-    fetched_ahead(rita, second)
-    rita.fill("#reply", "Dear Maeve, mine.")
-    Review.objects.filter(pk=first.pk).update(digest="0" * 64)
-    rita.evaluate("document.getElementById('q-pane').dataset.same = ''")
-    rita.click("#approve")
-    expect(rita.locator("h1")).to_have_text(second.title)
-    rita.locator(".told").get_by_role("button").click()
-    expect(rita.locator("#mine")).to_have_value("Dear Maeve, mine.")
-    expect(rita.locator(".told")).to_have_count(0)
-    # A refresh under way when its queue is replaced would be lost.
-    expect(rita.locator("#q-pane[data-same] .row[aria-current]")).to_contain_text(first.who)
+    for after in (second, first, second):
+        rita.get_by_role("button", name="Next").click()
+        expect(rita.locator("h1")).to_have_text(after.title)
+    Review.objects.filter(pk=first.pk).update(status="superseded")
+    rita.get_by_role("button", name="Next").click()
+    expect(rita.locator(".told")).to_contain_text("Nothing else waits")
+
+
+def test_a_refresh_waits_for_a_press_to_end(site, person):
+    (only,) = aged(1)
+    rita = person(site(worker=False), "rita")
+    rita.goto(only.get_absolute_url())
+    rita.wait_for_load_state("networkidle")
+    rita.locator("#approve").hover()
+    rita.mouse.down()
+    with rita.expect_response(lambda answer: "part=state" in answer.url):
+        rita.evaluate("htmx.trigger(document.body, 'nudge:review')")
+    rita.evaluate("new Promise((done) => setTimeout(done, 100))")
+    rita.mouse.up()
+    eventually(Decision.objects.exists)
+
+
+def test_a_page_from_before_a_sign_in_goes_on_working(site, person):
+    """In another tab: what a page was given to prove itself with is then no longer right."""
+    (only,) = aged(1)
+    rita = person(site(worker=False), "rita")
+    rita.goto(only.get_absolute_url())
+    home = rita.evaluate("location.origin") + "/"
+    rita.context.add_cookies([{"name": "csrftoken", "value": "a" * 32, "url": home}])
+    rita.get_by_role("button", name="Claim").click()
+    expect(rita.locator("#claim")).to_contain_text("Your turn")
 
 
 def test_a_decision_sent_into_a_dead_connection_arrives_when_it_is_back(site, person):

@@ -36,7 +36,11 @@ def test_who_is_named_and_can_see_the_case_finds_it_until_they_have_looked(as_):
     assert f"/reviews/{review.pk}/#notes" in listed_page
     tom.get(f"/reviews/{review.pk}/")  # a GET changes nothing
     assert Mention.objects.filter(seen_at=None).count() == 2
-    does(tom, "here", review, tab="00000000-0000-0000-0000-000000000001", doing="reading", active=0)
+    tab = {"tab": "00000000-0000-0000-0000-000000000001", "doing": "reading"}
+    does(tom, "here", review, **tab, active=0)  # behind another tab
+    does(tom, "here", review, **tab, active=900, looks=1)  # at lunch
+    assert Mention.objects.filter(seen_at=None).count() == 2
+    does(tom, "here", review, **tab, active=0, looks=1)
     assert list(Mention.objects.filter(seen_at=None).values_list("user__username", flat=True)) == [
         "ada"
     ]

@@ -19,6 +19,21 @@ function patience(milliseconds = 30_000) {
   return control.signal;
 }
 
+// From the cookie: a page outlives a sign-in, its own token does not. So each request says whose page
+// it is: nothing of it may be done in the name of whoever signed in since.
+const csrfToken = () => /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? "";
+document.addEventListener("htmx:configRequest", ({ detail: { headers, parameters } }) => {
+  headers["X-CSRFToken"] = csrfToken();
+  if (parameters.csrfmiddlewaretoken) parameters.csrfmiddlewaretoken = csrfToken();
+  headers["X-Person"] = document.body.dataset.user;
+});
+
+// The text of a part of a page; undefined where it did not come, or came as the sign-in page.
+async function partOf(address, options = {}) {
+  const answer = await fetch(address, { signal: patience(), ...options }).catch(() => undefined);
+  return answer?.ok && !answer.redirected ? answer.text().catch(() => undefined) : undefined;
+}
+
 // What the eye does not wait for. A page in the background is not painted: there, soon.
 function afterPaint(act) {
   let done = false;
@@ -57,6 +72,23 @@ for (const failed of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
   });
 }
 
+// A press on what is replaced before it is let go would be lost without a word: the refresh waits. So
+// it does while a menu is open in its place.
+function isHeld(target) {
+  return target.matches(":active") || Boolean(target.querySelector(":popover-open"));
+}
+document.addEventListener("htmx:oobBeforeSwap", (event) => {
+  if (!isHeld(event.detail.target)) return;
+  event.detail.shouldSwap = false;
+  soon("nudge:review", 500);
+});
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  const name = /nudge:\w+/.exec(detail.requestConfig.elt.getAttribute("hx-trigger"));
+  if (!name || !isHeld(detail.target)) return;
+  detail.shouldSwap = false;
+  soon(name[0], 500);
+});
+
 // A refresh leaves open what a person opened, and chosen what they chose.
 let left = [];
 document.addEventListener("htmx:oobBeforeSwap", (event) => {
@@ -90,7 +122,7 @@ document.addEventListener("htmx:wsOpen", () => {
 function copy(button) {
   const source = document.querySelector(button.dataset.copy);
   source.select();
-  navigator.clipboard.writeText(source.value).then(() => { button.textContent = button.dataset.copied; });
+  navigator.clipboard.writeText(source.value).then(() => { button.textContent = button.dataset.copied; }, () => {});
 }
 
 document.addEventListener("click", (event) => {

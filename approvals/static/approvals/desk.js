@@ -3,6 +3,7 @@
 {
   const EVERY = 15_000;
   const WRITING = 5_000; // without a key, an editor is a reader again
+  const AWAY = 5 * 60_000; // as long as a claim goes on without a key
   // Of this page, not of the tab: a tab that is copied would bring its id along.
   const tab = uuid();
   let at = null; // the case on the screen: where to tell of it, and what was told
@@ -14,11 +15,9 @@
     return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
   }
 
-  const token = () => JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
-
   function told(more) {
     const form = new FormData();
-    const said = { csrfmiddlewaretoken: token(), tab, ...more };
+    const said = { csrfmiddlewaretoken: csrfToken(), person: document.body.dataset.user, tab, ...more };
     for (const [name, value] of Object.entries(said)) if (value) form.set(name, value);
     return form;
   }
@@ -26,8 +25,9 @@
   function here() {
     if (!at) return;
     const idle = String(Math.floor((Date.now() - active) / 1000));
-    const body = told({ doing: at.doing, active: idle, ahead: document.body.dataset.ahead });
-    fetch(at.here, { method: "POST", body, headers: { "X-CSRFToken": token() }, redirect: "manual" }).catch(() => {});
+    const looks = document.hidden ? "" : "1";
+    const body = told({ doing: at.doing, active: idle, looks, ahead: document.body.dataset.ahead });
+    fetch(at.here, { method: "POST", body, redirect: "manual" }).catch(() => {});
   }
 
   function does(doing) {
@@ -43,7 +43,9 @@
   function worked() {
     const away = Date.now() - active > 30_000;
     active = Date.now();
-    if (away) here();
+    if (!away) return;
+    if (at) at.away = false;
+    here();
   }
 
   for (const name of ["keydown", "pointerdown", "wheel", "touchmove"]) {
@@ -58,7 +60,11 @@
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) does("reading");
   });
-  setInterval(here, EVERY);
+  // Whoever has gone is not there, whatever is on their screen; the first key brings them back.
+  setInterval(() => {
+    if (Date.now() - active < AWAY) here();
+    else if (at && !at.away) { at.away = true; leave(); }
+  }, EVERY);
   addEventListener("pagehide", () => leave({ ahead: document.body.dataset.ahead }));
   addEventListener("pageshow", (event) => { if (event.persisted) here(); });
 
@@ -92,9 +98,8 @@
     const ids = [...stale].join(",");
     const address = document.querySelector("[data-marks]")?.dataset.marks;
     stale.clear();
-    const answer = address && await fetch(`${address}?ids=${ids}`, { signal: patience() }).catch(() => null);
     const made = document.createElement("template");
-    if (answer?.ok && !answer.redirected) made.innerHTML = await answer.text().catch(() => "");
+    made.innerHTML = (address && await partOf(`${address}?ids=${ids}`)) ?? "";
     for (const each of [...made.content.children]) document.getElementById(each.id)?.replaceWith(each);
     // One at a time: an older answer would undo a newer one.
     marking = stale.size ? setTimeout(mark, 300) : undefined;
@@ -176,10 +181,9 @@
     const match = begun(note);
     const mine = ++asked;
     if (!match) return close();
-    const answer = await fetch(`${note.form.dataset.people}?q=${encodeURIComponent(match[1])}`).catch(() => null);
-    if (mine !== asked || !answer?.ok || !note.isConnected) return undefined;
-    const { people } = await answer.json();
-    return mine === asked && begun(note) ? open(note, people) : close();
+    const json = await partOf(`${note.form.dataset.people}?q=${encodeURIComponent(match[1])}`);
+    if (mine !== asked || json === undefined || !note.isConnected) return undefined;
+    return begun(note) ? open(note, JSON.parse(json).people) : close();
   }
 
   function open(note, people) {

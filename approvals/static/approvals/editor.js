@@ -8,7 +8,6 @@
   const BODY = 60_000; // bytes that a closing page may still send
   const LATE = 120_000; // ms that an answer may be on its way while the page goes on
 
-  const token = () => /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? "";
   const words = () => document.getElementById("draft-words").dataset;
   const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
@@ -35,7 +34,7 @@
 
   function post(record, options, more) {
     const body = new URLSearchParams({ ...record.fields, ...more, owner: record.owner, digest: record.digest, tab,
-      base: record.base, version: record.version, csrfmiddlewaretoken: token() });
+      base: record.base, version: record.version, csrfmiddlewaretoken: csrfToken() });
     return fetch(record.address, { method: "POST", body, redirect: "manual", signal: patience(), ...options });
   }
 
@@ -301,15 +300,16 @@
   document.addEventListener("submit", (event) => {
     if (!event.target.matches("[data-restores]") || !editor?.dirty) return;
     event.preventDefault();
-    editor.flush().then(() => { if (!editor.dirty) event.target.requestSubmit(event.submitter); });
+    const mine = editor;
+    mine.flush().then(() => { if (editor === mine && !mine.dirty) event.target.requestSubmit(event.submitter); });
   });
 
   async function showVersions(details) {
     const link = details.querySelector("a");
     const address = link?.href ?? details.dataset.from;
     details.dataset.from = address;
-    const answer = await fetch(address, { headers: { "HX-Request": "true" } }).catch(() => undefined);
-    if (answer?.ok) details.querySelector(".versions-list").innerHTML = await answer.text();
+    const html = await partOf(address, { headers: { "HX-Request": "true" } });
+    if (html !== undefined) details.querySelector(".versions-list").innerHTML = html;
   }
 
   // Saved replies: a listbox under the caret, filtered by what is typed after the slash
@@ -347,9 +347,9 @@
     async search(query) {
       this.asked += 1;
       const mine = this.asked;
-      const answer = await fetch(`${this.address}?q=${encodeURIComponent(query)}`).catch(() => undefined);
-      if (mine !== this.asked || !answer?.ok || answer.redirected) return;
-      this.list.innerHTML = await answer.text();
+      const html = await partOf(`${this.address}?q=${encodeURIComponent(query)}`);
+      if (mine !== this.asked || html === undefined) return;
+      this.list.innerHTML = html;
       this.list.hidden = false;
       this.list.style.top = `${under(this.reply, this.from)}px`;
       this.reply.setAttribute("aria-controls", this.list.id);
@@ -428,8 +428,7 @@
 
   async function showPicks(picks) {
     if (!picks || picks.childElementCount) return;
-    const answer = await fetch(picks.dataset.from).catch(() => undefined);
-    if (answer?.ok && !answer.redirected) picks.innerHTML = await answer.text();
+    picks.innerHTML = await partOf(picks.dataset.from) ?? "";
   }
 
   function pick(button) {

@@ -4,18 +4,15 @@
 (() => {
   const SEND_AGAIN = 10 * 60 * 1000; // ms in which a decision that did not get through is sent by itself
   const PASSED = "passed"; // cases that were left undecided with Next, in this tab
+  const KEEP_AHEAD = 2 * 60 * 1000; // ms
   const { tell } = strip;
 
   const pane = () => document.getElementById("review");
   const words = () => document.getElementById("flow-words").dataset;
   const here = () => Number(document.body.dataset.review);
-  // From the cookie: a page outlives a sign-in, its own token does not. So it says whose page it is:
-  // nothing of it may be done in the name of whoever signed in since.
-  const token = () => /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? "";
-
   const headers = () => ({ "X-Flow": "1", "X-Person": document.body.dataset.user });
   const post = (address, fields, options = {}) => {
-    fields.set("csrfmiddlewaretoken", token());
+    fields.set("csrfmiddlewaretoken", csrfToken());
     return fetch(address, { method: "POST", body: fields, headers: headers(), signal: patience(), ...options });
   };
   const pause = (milliseconds) => new Promise((done) => { setTimeout(done, milliseconds); });
@@ -31,9 +28,13 @@
 
   let ahead; // { id, node }: claimed for this person, and not yet looked at
   let fetching;
+  let letting;
 
   function keepAhead(found) {
     ahead = found;
+    clearTimeout(letting);
+    // Nobody else gets it meanwhile, and who thinks for long needs it in no hurry.
+    if (found) letting = setTimeout(keepAhead, KEEP_AHEAD);
     document.body.dataset.ahead = found ? found.id : "";
     return found;
   }
@@ -63,7 +64,7 @@
     const form = document.getElementById("next-form");
     if (!form) return undefined;
     const fields = new FormData(form);
-    for (const id of [...passed(), ...underWay]) fields.append("besides", id);
+    for (const id of [...passed(), ...underWay, here()]) fields.append("besides", id);
     fields.set("ahead", "1");
     return workOf(await post(form.getAttribute("action"), fields));
   }
@@ -95,7 +96,8 @@
     renewing = setTimeout(async () => {
       renewing = undefined;
       const found = await read(id, `&ahead=1&${new URLSearchParams(location.search)}`).catch(() => undefined);
-      if (ahead?.id === id) keepAhead(found && "decidable" in found.node.dataset ? found : undefined);
+      const isMine = found && "decidable" in found.node.dataset && found.node.querySelector("#claim[data-mine]");
+      if (ahead?.id === id) keepAhead(isMine ? found : undefined);
     }, 800);
   });
 
@@ -110,7 +112,7 @@
   // The second click of a double one was meant for what was there before.
   let painted = 0;
   document.addEventListener("click", (event) => {
-    if (event.detail < 2 || performance.now() - painted > 700 || !event.target.closest(".desk .work")) return;
+    if (event.detail < 2 || event.timeStamp - painted > 700 || !event.target.closest(".desk .work")) return;
     event.preventDefault();
     event.stopPropagation();
   }, true);
@@ -159,7 +161,7 @@
     busy(false);
     mark();
     htmx.process(node);
-    strip.put(page, false);
+    strip.renew();
     shown(node);
     (node.querySelector("[role=alert]") ?? node).scrollIntoView?.({ block: "nearest" });
     say(node.querySelector("[role=alert]")?.textContent ?? page.title);
@@ -177,6 +179,10 @@
       if (!tries) tellLost(lost);
       await pause(2000);
       found = ahead ?? await fetchAhead();
+    }
+    if (!found && !lost && passed().length) { // all others were passed by: round again, from the oldest
+      sessionStorage.removeItem(PASSED);
+      found = await fetchAhead();
     }
     if (mine !== going) return;
     if (found) paint(found);
@@ -252,19 +258,29 @@
 
   // Its key makes it count once.
   async function send(record) {
+    const answered = strip.sending(record.title);
     const small = new Blob([JSON.stringify(record)]).size < 30_000; // what a page may send as it closes
     const [, id] = /reviews\/(\d+)/.exec(record.address);
     underWay.add(id);
     hold();
     const { answer, html } = await insist(record.address, fieldsOf(record), { keepalive: small });
     underWay.delete(id);
-    if (answer.headers.has("X-Strip")) { forget(record); strip.put(parsed(html)); return true; }
+    const isTakenBack = answered();
+    if (answer.headers.has("X-Strip")) {
+      forget(record);
+      const page = parsed(html);
+      const form = page.getElementById("undo-form");
+      strip.put(page);
+      if (isTakenBack && form) undo(form);
+      return true;
+    }
     hold();
     if (isOut(answer)) {
       tellSignedOut(words().signedOut);
       return false;
     }
     forget(record);
+    strip.renew();
     return html;
   }
 
@@ -273,7 +289,7 @@
     const fields = fieldsOf(record);
     const more = { owner: document.body.dataset.user, tab: record.key, base: 0, version: 1, going: 1 };
     for (const [name, value] of Object.entries(more)) fields.set(name, value);
-    const place = record.address.replace(/decide.*/, "");
+    const place = placeOf(record);
     tell(words().unrecorded.replace("%s", record.title), button(words().see, () => location.assign(place)));
     const answer = await post(`${place}draft`, fields).catch(() => undefined);
     if (answer && !answer.redirected && answer.status < 500) forget(record);
@@ -309,18 +325,28 @@
 
   function isWhole(form, submitter) {
     if (form.classList.contains("question")) return false;
+    const reply = form.querySelector("#reply");
+    if (reply && !submitter?.closest(".saying") && !reply.value.trim()) return false;
     const reason = submitter?.closest(".saying")?.querySelector("textarea");
     return !reason || reason.value.trim() !== "";
   }
 
   function bad(record, from, html) {
     const text = words().unrecorded.replace("%s", record.title);
-    if (here() === from) paintPage(html);
-    else tell(text, button(words().see, () => paintPage(html)));
+    if (here() === from) { paintPage(html); return; }
+    tell(text, button(words().see, (event) => {
+      event.target.closest(".told").remove();
+      const left = "decidable" in (pane()?.dataset ?? {}) ? here() : undefined;
+      history.pushState({}, "", placeOf(record));
+      paintPage(html);
+      if (left) fetchInstead(claimAgain(left)); // and back to it, with Next
+    }));
   }
 
+  const placeOf = (record) => record.address.replace(/decide.*/, "");
+
   async function undo(form) {
-    const back = Number(document.getElementById("undo").dataset.decided);
+    const back = Number(form.closest("#undo").dataset.decided);
     const { answer, html } = await insist(form.getAttribute("action"), new FormData(form));
     if (isOut(answer)) { location.reload(); return; }
     if (!answer.headers.has("X-Strip")) { tellPage(parsed(html)); return; }
@@ -362,7 +388,8 @@
   document.addEventListener("htmx:beforeRequest", ({ detail: { xhr, requestConfig } }) => {
     if (!["click", "submit"].includes(requestConfig.triggeringEvent?.type)) return;
     xhr.addEventListener("loadend", () => {
-      if (!xhr.status || xhr.status >= 500) tell(words().unanswered, undefined, true);
+      if (xhr.status === 401) tellSignedOut(words().out);
+      else if (!xhr.status || xhr.status >= 500) tell(words().unanswered, undefined, true);
       else if (xhr.status >= 400 && ![409, 422].includes(xhr.status)) tellPage(parsed(xhr.responseText));
       else strip.heal();
     });

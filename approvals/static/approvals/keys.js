@@ -225,6 +225,7 @@
     down: () => step(1), up: () => step(-1),
     theme: otherTheme, help: () => sheet.showModal(), palette: openPalette,
     call: () => toCall(calls()[0]),
+    undo: () => (find("undo") ? press(find("undo")) : strip.tooLate()),
   };
   const could = {
     edit: () => find("edit") || document.querySelector("#decide .call, #decide .typed"),
@@ -278,7 +279,7 @@
     if (mod(event)) {
       if (key === "enter" && field) return busy() ? () => {} : () => confirm(field);
       if (key === "k" && !covered()) return leaving ? () => {} : openPalette; // it looks again before it runs anything
-      if (key === "z" && !field && find("undo")) return dead() ? undefined : () => press(find("undo"));
+      if (key === "z" && !field && document.querySelector("#undo, .sending")) return dead() ? undefined : own.undo;
       return undefined;
     }
     if (key === "escape" && field && !covered()) return leave(field);

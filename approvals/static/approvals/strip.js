@@ -4,41 +4,84 @@
 const strip = (() => {
   const place = () => document.getElementById("strip");
 
-  // A page's own in place of the one that is here. `keep`: with what is still to be done of that one.
-  function put(page, keep = true) {
+  // A page's own in place of the one that is here, but for what is still to be done of that one.
+  function put(page) {
     const old = place();
     const node = page.getElementById("strip");
     if (!old || !node) return;
+    if (isHeld(old)) { renew(); return; } // which waits until it is let go
     old.replaceWith(document.adoptNode(node));
-    if (keep) carry(old);
+    carry(old);
     htmx.process(node);
     begin();
   }
 
   // What a person is told
 
-  // What they have to do something about stays, whatever else is said.
-  const standing = (from) => from?.querySelector(".told:has(button)");
-  function carry(old) {
-    const told = standing(old);
-    if (told && !place().querySelector(".told")) place().prepend(told);
-  }
+  // What they have to do something about has a button, a line of its own, and stays until it is done.
+  const lines = (from) => [...from.querySelectorAll(".told")];
+  const isStanding = (line) => Boolean(line.querySelector("button"));
+  const carry = (old) => place().prepend(...lines(old).filter(isStanding));
   const heal = () => place()?.querySelector(".told[data-passing]")?.remove();
 
   // `act`: the button to go with it. `passing`: until something is answered again.
   function tell(text, act, passing = false) {
     if (!place()) return;
-    if (passing && standing(place())) { say(text); return; }
-    let told = place().querySelector(".told");
-    if (!told) {
-      told = document.createElement("p");
-      told.className = "told";
-      place().prepend(told);
-    }
-    told.toggleAttribute("data-passing", passing);
-    told.replaceChildren(text);
-    if (act) told.append(" ", act);
     say(text);
+    const there = lines(place());
+    if (passing && there.some(isStanding)) return;
+    let line = there.find((each) => (act ? each.firstChild.textContent === text : !isStanding(each)));
+    if (!line) {
+      line = document.createElement("p");
+      line.className = "told";
+      place().prepend(line);
+    }
+    line.toggleAttribute("data-passing", passing);
+    line.replaceChildren(text);
+    if (act) line.append(" ", act);
+  }
+
+  // What is not answered yet, newest last. Until it is, Undo is about the newest of these, and about
+  // none before it.
+  const sent = [];
+  function sending(title) {
+    const one = { title, isTakenBack: false };
+    sent.push(one);
+    begin();
+    return () => {
+      sent.splice(sent.indexOf(one), 1);
+      document.querySelector("#strip .sending")?.remove();
+      begin();
+      return one.isTakenBack;
+    };
+  }
+
+  function showSending(one) {
+    if (!place()) return;
+    const words = document.getElementById("flow-words").dataset;
+    const box = document.createElement("div");
+    box.className = "undo sending";
+    const [text, title, button] = ["p", "b", "button"].map((name) => document.createElement(name));
+    title.className = "cut";
+    title.textContent = one.title;
+    text.append(title, one.isTakenBack ? words.back : words.sending);
+    box.append(text);
+    if (!one.isTakenBack) {
+      button.type = "button";
+      button.className = "btn";
+      button.dataset.act = "undo";
+      button.textContent = words.undo;
+      button.addEventListener("click", () => { one.isTakenBack = true; say(words.back); begin(); });
+      box.append(button);
+    }
+    const old = place().querySelector("#undo, .sending");
+    if (old) old.replaceWith(box);
+    else place().querySelector(".progress")?.before(box);
+  }
+
+  // Undo was asked for, and there is none any more.
+  function tooLate() {
+    if (document.getElementById("undo")) tell(document.getElementById("flow-words").dataset.late, undefined, true);
   }
 
   // How long it can still be undone
@@ -48,11 +91,14 @@ const strip = (() => {
   function begin() {
     clearTimeout(ticking);
     clearTimeout(later);
+    tellEnds();
+    if (sent.length) { showSending(sent.at(-1)); return; }
     const undo = document.getElementById("undo");
     if (!undo) return;
     const total = Number(undo.dataset.left);
     if (total > 0) countDown(undo, total, performance.now() + total * 1000);
     else if (undo.dataset.state === "finished" || undo.dataset.state === "paused") later = setTimeout(renew, 12_500);
+    else if (undo.dataset.state === "pending" || undo.dataset.state === "applied") later = setTimeout(renew, 3000); // its end may be told already
   }
   const renew = () => htmx.trigger(document.body, "nudge:strip");
 
@@ -76,10 +122,29 @@ const strip = (() => {
     begin();
   });
   document.addEventListener("countersign:nudged", ({ detail }) => {
-    const mine = Number(document.getElementById("undo")?.dataset.decided);
-    if (mine && (detail.refresh || detail.reviews.includes(mine))) soon("nudge:strip", 100);
+    const own = (place()?.dataset.own ?? "").split(",").filter(Boolean).map(Number);
+    if (own.length && (detail.refresh || own.some((id) => detail.reviews.includes(id)))) soon("nudge:strip", 100);
+  });
+
+  // An end that is bad is read out once, and stays until its case has been looked at.
+  const LOOKED = "looked";
+  const heard = new Set();
+  const looked = () => (sessionStorage.getItem(LOOKED) ?? "").split(" ");
+  function tellEnds() {
+    for (const end of place()?.querySelectorAll(".undo.bad") ?? []) {
+      const { decided } = end.dataset;
+      if (looked().includes(decided)) { end.remove(); continue; }
+      if (!heard.has(decided) && !end.hasAttribute("role")) say(end.textContent);
+      heard.add(decided);
+    }
+  }
+  document.addEventListener("countersign:shown", () => {
+    const id = document.body.dataset.review;
+    if (!place()?.querySelector(`.undo.bad[data-decided="${id}"]`)) return;
+    sessionStorage.setItem(LOOKED, [...looked(), id].slice(-50).join(" "));
+    tellEnds();
   });
   document.addEventListener("DOMContentLoaded", begin);
 
-  return { put, tell, heal, text: () => place()?.textContent ?? "" };
+  return { put, tell, heal, renew, sending, tooLate, text: () => place()?.textContent ?? "" };
 })();

@@ -36,7 +36,8 @@
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-path]");
     if (!button) return;
-    await navigator.clipboard.writeText(path(button.closest("li")));
+    const copied = await navigator.clipboard.writeText(path(button.closest("li"))).then(() => true, () => false);
+    if (!copied) return;
     button.textContent = button.dataset.path;
     say(button.dataset.path);
   });
