@@ -17,7 +17,13 @@ from typing import Any
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import sync_playwright
 
-NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+NAMES = [
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+]
 ARGUMENTS = [
     "--disable-dev-shm-usage",
     "--disable-background-networking",
@@ -81,16 +87,30 @@ def found() -> str | None:
 
 def install() -> str | None:
     """Playwright's download first; where it cannot be had, the system's package."""
-    if path := found():
+    path = found()
+    if path is None:
+        _run(sys.executable, "-m", "playwright", "install", "chromium")
+        path = found()
+    if path and Path(path).name not in NAMES[1:]:
         return path
-    playwright = [sys.executable, "-m", "playwright", "install", "chromium"]
-    subprocess.run(playwright, check=False, capture_output=True, timeout=300)
-    if (path := found()) or shutil.which("apt-get") is None or os.geteuid() != 0:
-        return path
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update"], ["apt-get", "install", "-y", "chromium"]):
-        subprocess.run(command, check=False, capture_output=True, env=environment)
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        # The shell first: it draws nothing on a screen, and takes less than half of the time.
+        _apt(NAMES[0]) or path or _apt("chromium")
     return found()
+
+
+def _apt(package: str) -> bool:
+    get = ["apt-get", "install", "-y", package]
+    return _run(*get) or (_run("apt-get", "update") and _run(*get))
+
+
+def _run(*command: str) -> bool:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=300, env=environment)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 if __name__ == "__main__":

@@ -478,7 +478,7 @@ def test_a_call_is_decided_by_keyboard_alone(site, person):
 def test_the_sheets_are_reached_by_tab_and_give_the_focus_back(site, person):
     rita = opened(person, site(worker=False), drafted())
     found = walk(rita)
-    assert {"Reject", "Send back", "Respond", "approve"} <= set(found)
+    assert {"do-reject", "do-send_back", "do-respond", "approve"} <= set(found)
     button = rita.locator("#dock").get_by_role("button", name="Reject", exact=True)
     button.focus()
     rita.keyboard.press("Enter")
