@@ -290,14 +290,23 @@ def _title_first(after: str) -> tuple[str, str, str]:
 
 def next_page(rows: list[Review], sort: str, size: int = ROWS) -> str:
     """The `after` of the next page, of size + 1 rows asked for; "" when this is the last."""
-    if len(rows) <= size:
-        return ""
-    last: Any = rows[size - 1]
-    place = f"{last.waiting_since.isoformat()}_{last.pk}"
+    return _after(rows[size - 1], sort) if len(rows) > size else ""
+
+
+def _after(row: Any, sort: str) -> str:
+    place = f"{row.waiting_since.isoformat()}_{row.pk}"
     if sort in {"age", "newest"}:
         return place
-    key = last.key.isoformat() if sort == "deadline" else last.key
+    key = row.key.isoformat() if sort == "deadline" else row.key
     return f"{key}~{place}"
+
+
+def following(rows: ReviewQuerySet, sort: str, found: Review, user: Any) -> Review | None:
+    """The row after this one that is free for this person; from the last, the first."""
+    others = rows.free_for(user).exclude(pk=found.pk).listed()
+    here = _sorted(rows.filter(pk=found.pk), sort, "").listed().first()
+    behind = _sorted(others, sort, _after(here, sort)).first() if here else None
+    return behind or _sorted(others, sort, "").first()
 
 
 # Counts: one pass over what waits, whatever the number of views

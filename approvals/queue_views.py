@@ -16,7 +16,7 @@ from approvals.audit import Actor
 from approvals.clock import database_now
 from approvals.errors import ApprovalError, Conflict, NotAllowed
 from approvals.models import Decision, Review
-from approvals.paging import ROWS, capped
+from approvals.paging import capped
 from approvals.policies import Policy
 from approvals.queue_page import among, asked_of, queue_context, saved_views
 from approvals.sentences import told
@@ -89,7 +89,8 @@ def _arranged(
     found, policy = visible(request, pk)
     context = {**context, "policy": policy, "review": found, "asked": asked_of(request)}
     if request.method == "POST":
-        following = _following(request, policy, found)
+        rows, sort = among(request, policy), asked_of(request).sort
+        following = queue.following(rows, sort, found, request.user)
         try:
             act(request, found)
         except ApprovalError as error:
@@ -105,14 +106,6 @@ def _arranged(
 def _people(found: Review) -> dict[str, Any]:
     people = assignees.people_of([found.graph])
     return {"people": people, "groups": assignees.groups_of(people)}
-
-
-def _following(request: HttpRequest, policy: Policy, found: Review) -> Review | None:
-    """The case after this one in the list that nobody else has; from the last, the first."""
-    rows = list(among(request, policy).oldest_first().listed().select_related("claimed_by")[:ROWS])
-    at = next((n for n, row in enumerate(rows) if row.pk == found.pk), -1) + 1
-    free = [row for row in rows[at:] + rows[:at] if row.holder in (None, request.user)]
-    return next((row for row in free if row.pk != found.pk), None)
 
 
 def _case(request: HttpRequest, found: Review | None) -> str:

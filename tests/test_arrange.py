@@ -13,7 +13,7 @@ from approvals.models import AuditEntry, Review
 from approvals.threads import note_all_threads
 from tests.conftest import capture_all, form_of, waiting
 from tests.queries import crowd
-from tests.test_inbox import rows
+from tests.test_inbox import next_page, rows
 
 pytestmark = pytest.mark.django_db
 BERLIN = later.zone_of("Europe/Berlin")
@@ -65,6 +65,32 @@ def test_a_snoozed_case_leaves_everybodys_lists_and_one_goes_on_with_the_next(as
     assertContains(as_("tom").get("/?view=snoozed"), "Snoozed by Rita Osei")
     entry = AuditEntry.objects.get(action="snoozed")
     assert (entry.review_id, entry.note[:6]) == (second.pk, "until ")
+
+
+@pytest.mark.parametrize("sort", ["age", "newest", "risk", "deadline", "title"])
+def test_one_goes_on_with_what_comes_next_in_the_list_however_long_and_in_whatever_order(
+    as_, cast, sort
+):
+    made = crowd(40, graph="scripted")
+    for place, each in enumerate(made):
+        risk, due = (
+            ["high", "medium", "low"][place % 3],
+            timezone.now() + dt.timedelta(days=place % 7),
+        )
+        Review.objects.filter(pk=each.pk).update(
+            risk=risk, deadline=due, title=f"Case {place % 11}"
+        )
+    listed = rows(as_("rita").get(f"/?sort={sort}"))
+    shown = [*listed, *rows(as_("rita").get(next_page(as_("rita").get(f"/?sort={sort}"))))]
+    assert len(shown) == 40
+    at, theirs, after = shown[33:36]
+    Review.objects.filter(pk=theirs).update(assigned_to=cast.tom)
+    answer = as_("rita").post(f"/reviews/{at}/snooze?sort={sort}", {"until": "tomorrow"})
+    assert answer["Location"].partition("?")[0] == f"/reviews/{after}/"
+    answer = as_("rita").post(f"/reviews/{shown[-1]}/snooze?sort={sort}", {"until": "tomorrow"})
+    assert (
+        answer["Location"].partition("?")[0] == f"/reviews/{shown[0]}/"
+    )  # from the last, the first
 
 
 def test_time_alone_brings_it_back_and_the_sweeper_says_so_once():
