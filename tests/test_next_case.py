@@ -6,6 +6,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Route, expect
 
+from approvals.events import nudge
 from approvals.models import AuditEntry, Decision, Review
 from tests.conftest import eventually, form_of, waiting
 
@@ -209,6 +210,27 @@ def test_undo_of_a_decision_on_its_way_is_not_of_the_one_before(site, person):
     expect(rita.locator("h1")).to_have_text(second.title)
     states = Decision.objects.order_by("decided_at").values_list("review_id", "state")
     assert list(states) == [(first.pk, "pending"), (second.pk, "undone")]
+
+
+def test_a_run_that_fails_while_others_are_decided_is_told_until_it_was_looked_at(site, person):
+    first, second, third = aged(3)
+    rita = person(site(undo=60, worker=False), "rita", stays=False)
+    rita.goto(first.get_absolute_url())
+    for after in (second, third):
+        fetched_ahead(rita, after)
+        rita.click("#approve")
+        expect(rita.locator("h1")).to_have_text(after.title)
+    expect(rita.locator("#undo-form")).to_be_visible()
+    Decision.objects.filter(review=first).update(state="failed", ended_at=timezone.now())
+    nudge(first.pk, "support")
+    bad = rita.locator(f'.undo.bad[data-decided="{first.pk}"]')
+    expect(bad).to_contain_text("The run failed")
+    bad.get_by_role("link").click()
+    expect(rita.locator("h1")).to_have_text(first.title)
+    expect(bad).to_have_count(0)
+    rita.goto("/")
+    expect(rita.locator("#undo-form")).to_be_visible()
+    expect(bad).to_have_count(0)
 
 
 def test_who_would_take_back_too_late_is_told(site, person):

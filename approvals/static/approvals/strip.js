@@ -88,6 +88,7 @@ const strip = (() => {
 
   let ticking;
   let later;
+  let watched;
   function begin() {
     clearTimeout(ticking);
     clearTimeout(later);
@@ -98,7 +99,10 @@ const strip = (() => {
     const total = Number(undo.dataset.left);
     if (total > 0) countDown(undo, total, performance.now() + total * 1000);
     else if (undo.dataset.state === "finished" || undo.dataset.state === "paused") later = setTimeout(renew, 12_500);
-    else if (undo.dataset.state === "pending" || undo.dataset.state === "applied") later = setTimeout(renew, 3000); // its end may be told already
+    else if (watched !== undo.dataset.decided) { // its end may have been told before it was here
+      watched = undo.dataset.decided;
+      later = setTimeout(renew, 3000);
+    }
   }
   const renew = () => htmx.trigger(document.body, "nudge:strip");
 
@@ -127,21 +131,20 @@ const strip = (() => {
   });
 
   // An end that is bad is read out once, and stays until its case has been looked at.
-  const LOOKED = "looked";
-  const heard = new Set();
-  const looked = () => (sessionStorage.getItem(LOOKED) ?? "").split(" ");
+  const noted = (name) => (sessionStorage.getItem(name) ?? "").split(" ");
+  const note = (name, id) => sessionStorage.setItem(name, [...noted(name), id].slice(-50).join(" "));
   function tellEnds() {
     for (const end of place()?.querySelectorAll(".undo.bad") ?? []) {
-      const { decided } = end.dataset;
-      if (looked().includes(decided)) { end.remove(); continue; }
-      if (!heard.has(decided) && !end.hasAttribute("role")) say(end.textContent);
-      heard.add(decided);
+      const { end: which } = end.dataset;
+      if (noted("looked").includes(which)) { end.remove(); continue; }
+      if (noted("heard").includes(which) || end.hasAttribute("role")) continue;
+      say(end.textContent);
+      note("heard", which);
     }
   }
   document.addEventListener("countersign:shown", () => {
-    const id = document.body.dataset.review;
-    if (!place()?.querySelector(`.undo.bad[data-decided="${id}"]`)) return;
-    sessionStorage.setItem(LOOKED, [...looked(), id].slice(-50).join(" "));
+    const here = `.undo.bad[data-decided="${document.body.dataset.review}"]`;
+    for (const end of place()?.querySelectorAll(here) ?? []) note("looked", end.dataset.end);
     tellEnds();
   });
   document.addEventListener("DOMContentLoaded", begin);
